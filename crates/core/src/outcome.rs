@@ -1,0 +1,346 @@
+//! One result, set once, seen by every waiter.
+//!
+//! The state of a `concurrent.futures.Future` and the threads that wait for it, in 32 bytes for a
+//! pointer-sized value. Whoever settles an outcome gets its waiters as [`Wakes`] and chooses when
+//! to wake them; dropping the `Wakes` wakes them too, so no waiter is forgotten.
+//! No code of `T` runs under the lock, its `Drop` included; only [`Outcome::read`]'s closure does.
+
+use crate::parking::{Parked, Parker, Unparker};
+use crate::sync::Mutex;
+use crate::sync::atomic::{
+    AtomicU8,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::fmt;
+use std::time::Instant;
+
+/// How far an outcome is.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+#[repr(u8)]
+pub enum State {
+    /// Nothing has begun; it can be cancelled at once.
+    Pending,
+    /// The work has begun; only its own end settles it.
+    Running,
+    /// Cancelled, and whoever was to do the work has not heard yet.
+    Cancelled,
+    /// Cancelled, and everybody knows.
+    CancelledAndNotified,
+    /// There is, or was, a value.
+    Finished,
+}
+
+impl State {
+    /// Whether nothing can change any more: the last three.
+    pub fn is_done(self) -> bool {
+        self as u8 >= State::Cancelled as u8
+    }
+
+    fn from_u8(state: u8) -> Self {
+        match state {
+            0 => State::Pending,
+            1 => State::Running,
+            2 => State::Cancelled,
+            3 => State::CancelledAndNotified,
+            _ => State::Finished,
+        }
+    }
+}
+
+/// One result, set once, seen by every waiter.
+pub struct Outcome<T> {
+    /// A [`State`]. Written only under the lock, read without it.
+    state: AtomicU8,
+    inner: Mutex<Inner<T>>,
+}
+
+struct Inner<T> {
+    waiters: Waiters,
+    value: Option<T>,
+}
+
+/// A subscription, to be given back with [`Outcome::unsubscribe`].
+///
+/// It names the parker rather than the entry: entries for one parker are interchangeable.
+#[must_use = "without it the subscription lasts until the outcome is done"]
+#[derive(Debug)]
+pub struct Ticket(usize);
+
+impl<T> Outcome<T> {
+    /// A pending outcome.
+    pub fn new() -> Self {
+        Self {
+            state: AtomicU8::new(State::Pending as u8),
+            inner: Mutex::new(Inner {
+                waiters: Waiters::default(),
+                value: None,
+            }),
+        }
+    }
+
+    /// The state, without the lock. What was done before it was reached is visible.
+    pub fn state(&self) -> State {
+        // ORDERING: Acquire pairs with Release in `advance`.
+        State::from_u8(self.state.load(Acquire))
+    }
+
+    /// Whether the state is one of the last three.
+    pub fn is_done(&self) -> bool {
+        self.state().is_done()
+    }
+
+    /// `Pending` → `Running`: from here on it can't be cancelled from outside.
+    ///
+    /// # Errors
+    ///
+    /// The state found, if it was another.
+    pub fn start(&self) -> Result<(), State> {
+        self.advance(|from| from == State::Pending, State::Running, |_| ())
+    }
+
+    /// `Pending` → `Cancelled`.
+    ///
+    /// # Errors
+    ///
+    /// The state found, if it was another.
+    pub fn cancel(&self) -> Result<Wakes, State> {
+        self.advance(
+            |from| from == State::Pending,
+            State::Cancelled,
+            Inner::take_waiters,
+        )
+    }
+
+    /// `Cancelled` → `CancelledAndNotified`; false if the state was another.
+    pub fn notify_cancelled(&self) -> bool {
+        self.advance(
+            |from| from == State::Cancelled,
+            State::CancelledAndNotified,
+            |_| (),
+        )
+        .is_ok()
+    }
+
+    /// `Pending` or `Running` → `Finished`, with this value.
+    ///
+    /// # Errors
+    ///
+    /// The value back, if the outcome was done already.
+    pub fn settle(&self, value: T) -> Result<Wakes, T> {
+        let mut value = Some(value);
+        let settled = self.advance(
+            |from| !from.is_done(),
+            State::Finished,
+            |inner| {
+                inner.value = value.take();
+                inner.take_waiters()
+            },
+        );
+        match value {
+            None => Ok(settled.unwrap_or_else(|_| Wakes::none())),
+            Some(value) => Err(value),
+        }
+    }
+
+    /// `Pending` or `Running` → `CancelledAndNotified`: the work itself ended by cancellation.
+    ///
+    /// # Errors
+    ///
+    /// The state found, if the outcome was done already.
+    pub fn settle_cancelled(&self) -> Result<Wakes, State> {
+        self.advance(
+            |from| !from.is_done(),
+            State::CancelledAndNotified,
+            Inner::take_waiters,
+        )
+    }
+
+    /// Looks at the value: `Some` once it is `Finished` and not cleared.
+    ///
+    /// `f` runs under the lock: it may copy or count a reference, and nothing that could come
+    /// back to this outcome.
+    pub fn read<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        self.inner.lock().value.as_ref().map(f)
+    }
+
+    /// Takes the value out, for a garbage collector that breaks a cycle. The state stays.
+    pub fn clear(&self) -> Option<T> {
+        self.inner.lock().value.take()
+    }
+
+    /// Has `waiter` woken when the outcome is done. None if it is done already.
+    ///
+    /// The caller looks at the state after every wake-up; see [`parking`](crate::parking).
+    pub fn subscribe(&self, waiter: Unparker) -> Option<Ticket> {
+        let ticket = Ticket(waiter.name());
+        let mut inner = self.inner.lock();
+        // ORDERING: Relaxed, the state is only written under this lock.
+        if State::from_u8(self.state.load(Relaxed)).is_done() {
+            return None;
+        }
+        inner.waiters.push(waiter);
+        Some(ticket)
+    }
+
+    /// Ends a subscription. A wake-up already under way may still arrive, as a stale token.
+    pub fn unsubscribe(&self, ticket: Ticket) {
+        let removed = self.inner.lock().waiters.remove(&ticket);
+        drop(removed); // without the lock
+    }
+
+    /// Waits on this thread's `parker` until done (`Notified`), the deadline or a signal.
+    pub fn wait(&self, parker: &Parker, deadline: Option<Instant>) -> Parked {
+        let Some(ticket) = self.subscribe(parker.unparker()) else {
+            return Parked::Notified;
+        };
+        loop {
+            let parked = parker.park(deadline);
+            if self.is_done() {
+                return Parked::Notified; // the subscription ended with the waiting
+            }
+            if parked != Parked::Notified {
+                self.unsubscribe(ticket);
+                return parked;
+            }
+        }
+    }
+
+    /// The only place where the state changes: if `allowed`, moves to `to` and calls `then`
+    /// before anybody can see it.
+    fn advance<R>(
+        &self,
+        allowed: impl FnOnce(State) -> bool,
+        to: State,
+        then: impl FnOnce(&mut Inner<T>) -> R,
+    ) -> Result<R, State> {
+        let mut inner = self.inner.lock();
+        // ORDERING: Relaxed, the state is only written under this lock.
+        let from = State::from_u8(self.state.load(Relaxed));
+        if !allowed(from) {
+            return Err(from);
+        }
+        let result = then(&mut inner);
+        // ORDERING: Release pairs with Acquire in `state`: what was done before is seen by a
+        // thread that reads the new state without the lock.
+        self.state.store(to as u8, Release);
+        Ok(result)
+    }
+}
+
+impl<T> Default for Outcome<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for Outcome<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Outcome").field(&self.state()).finish()
+    }
+}
+
+impl<T> Inner<T> {
+    fn take_waiters(&mut self) -> Wakes {
+        Wakes {
+            waiters: std::mem::take(&mut self.waiters),
+        }
+    }
+}
+
+/// The waiters of a settled outcome. They hold on to the waiting threads, not to the outcome,
+/// which may be gone by the time they are woken.
+///
+/// Fire them when it suits: the loop does so after it let go of the interpreter, as a caller
+/// woken earlier would only run into it. Dropping fires too.
+#[must_use = "dropping wakes the waiters on the spot"]
+#[derive(Default)]
+pub struct Wakes {
+    waiters: Waiters,
+}
+
+impl Wakes {
+    /// Nobody to wake.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Wakes them all.
+    pub fn fire(self) {
+        drop(self);
+    }
+
+    /// Whether there is nobody to wake.
+    pub fn is_empty(&self) -> bool {
+        self.waiters.first.is_none()
+    }
+
+    /// Adds the waiters of another outcome, to be woken together.
+    pub fn append(&mut self, mut other: Wakes) {
+        while let Some(node) = other.waiters.pop() {
+            self.waiters.put(node);
+        }
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        while let Some(node) = self.waiters.pop() {
+            node.waiter.unpark();
+        }
+    }
+}
+
+impl fmt::Debug for Wakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wakes")
+            .field("is_empty", &self.is_empty())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A list in one pointer; usually it holds one waiter or none, and never more than there are
+/// waiting threads.
+#[derive(Default)]
+struct Waiters {
+    first: Option<Box<Node>>,
+}
+
+struct Node {
+    waiter: Unparker,
+    next: Option<Box<Node>>,
+}
+
+impl Waiters {
+    fn push(&mut self, waiter: Unparker) {
+        self.put(Box::new(Node { waiter, next: None }));
+    }
+
+    fn put(&mut self, mut node: Box<Node>) {
+        node.next = self.first.take();
+        self.first = Some(node);
+    }
+
+    fn pop(&mut self) -> Option<Box<Node>> {
+        let mut node = self.first.take()?;
+        self.first = node.next.take();
+        Some(node)
+    }
+
+    /// Takes out one entry of the ticket's parker, if there is one.
+    fn remove(&mut self, ticket: &Ticket) -> Option<Box<Node>> {
+        let mut link = &mut self.first;
+        while link.as_ref()?.waiter.name() != ticket.0 {
+            link = &mut link.as_mut()?.next;
+        }
+        let mut node = link.take()?;
+        *link = node.next.take();
+        Some(node)
+    }
+}
+
+impl Drop for Waiters {
+    fn drop(&mut self) {
+        // One by one: the derived drop would recurse along the list.
+        while self.pop().is_some() {}
+    }
+}

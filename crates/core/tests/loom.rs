@@ -1,0 +1,369 @@
+//! The protocols under every interleaving loom can find. A lost wake-up shows as a deadlock, a
+//! lost job as a failed assertion. The last model is broken on purpose: loom must see it.
+//!
+//! Models of two threads are explored completely. Those of three threads would take hours, so
+//! they are explored completely up to four preemptions (a thread held up where it could go on).
+//!
+//! `RUSTFLAGS="--cfg atl_loom" cargo test --release -p asyncio-thread-loop-core --test loom`
+
+#![cfg(atl_loom)]
+
+use asyncio_thread_loop_core::inbox::{Closed, Inbox, Wake};
+use asyncio_thread_loop_core::outcome::{Outcome, State};
+use asyncio_thread_loop_core::parking::{Parked, Parker, Unparker, with_current};
+use loom::sync::atomic::{
+    AtomicBool, AtomicU32,
+    Ordering::{AcqRel, Relaxed, Release},
+};
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+use std::mem::ManuallyDrop;
+
+fn model_of_three(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(4);
+    builder.check(model);
+}
+
+/// What a loop does between two looks at its inbox: returns what it got, and how often it slept.
+fn run_until(inbox: &Inbox<u32>, parker: &Parker, jobs: usize) -> (Vec<u32>, usize) {
+    let (mut got, mut buffer, mut sleeps) = (Vec::new(), Vec::new(), 0);
+    loop {
+        inbox.drain(&mut buffer);
+        got.append(&mut buffer);
+        if got.len() == jobs {
+            return (got, sleeps);
+        }
+        if inbox.announce_sleep() {
+            sleeps += 1;
+            parker.park(None);
+            inbox.awake();
+        }
+    }
+}
+
+fn push(inbox: &Inbox<u32>, job: u32, the_loop: &Unparker) -> usize {
+    match inbox.push(job).unwrap() {
+        Wake::Needed => {
+            the_loop.unpark();
+            1
+        }
+        Wake::NotNeeded => 0,
+    }
+}
+
+#[test]
+fn a_sleeping_loop_gets_every_job_and_is_woken_once_per_sleep() {
+    model_of_three(|| {
+        let inbox = Arc::new(Inbox::new());
+        let parker = Parker::new();
+        let pushers = [1, 2].map(|job| {
+            let (inbox, the_loop) = (inbox.clone(), parker.unparker());
+            thread::spawn(move || push(&inbox, job, &the_loop))
+        });
+        let (mut got, sleeps) = run_until(&inbox, &parker, 2);
+        got.sort_unstable();
+        assert_eq!(got, [1, 2]);
+        let wakes: usize = pushers.map(|pusher| pusher.join().unwrap()).iter().sum();
+        assert!(wakes <= sleeps, "{wakes} wake-ups for {sleeps} sleeps");
+    });
+}
+
+#[test]
+fn jobs_of_one_thread_keep_their_order() {
+    loom::model(|| {
+        let inbox = Arc::new(Inbox::new());
+        let parker = Parker::new();
+        let pusher = {
+            let (inbox, the_loop) = (inbox.clone(), parker.unparker());
+            thread::spawn(move || push(&inbox, 1, &the_loop) + push(&inbox, 2, &the_loop))
+        };
+        let (got, sleeps) = run_until(&inbox, &parker, 2);
+        assert_eq!(got, [1, 2]);
+        assert!(pusher.join().unwrap() <= sleeps);
+    });
+}
+
+#[test]
+fn a_push_that_happened_before_is_never_overlooked() {
+    loom::model(|| {
+        let inbox = Arc::new(Inbox::new());
+        let pusher = {
+            let inbox = inbox.clone();
+            thread::spawn(move || assert_eq!(inbox.push(1).unwrap(), Wake::NotNeeded))
+        };
+        pusher.join().unwrap();
+        let mut jobs = Vec::new();
+        inbox.drain(&mut jobs);
+        assert_eq!(jobs, [1]);
+    });
+}
+
+#[test]
+fn a_push_that_races_with_closing_is_either_handed_over_or_refused() {
+    model_of_three(|| {
+        let inbox = Arc::new(Inbox::new());
+        let pushers = [1u32, 2].map(|job| {
+            let inbox = inbox.clone();
+            thread::spawn(move || match inbox.push(job) {
+                Ok(_) => None,
+                Err(Closed(job)) => Some(job),
+            })
+        });
+        let mut all = Vec::new();
+        inbox.drain(&mut all);
+        all.extend(inbox.close());
+        all.extend(pushers.into_iter().filter_map(|p| p.join().unwrap()));
+        inbox.drain(&mut all); // a closed inbox stays empty
+        all.sort_unstable();
+        assert_eq!(all, [1, 2]);
+    });
+}
+
+#[test]
+fn a_waiter_sees_the_value_and_everything_before_it() {
+    loom::model(|| {
+        let outcome = Arc::new(Outcome::new());
+        let before = Arc::new(AtomicU32::new(0));
+        let setter = {
+            let (outcome, before) = (outcome.clone(), before.clone());
+            thread::spawn(move || {
+                before.store(7, Relaxed);
+                outcome.start().unwrap();
+                outcome.settle(42).unwrap().fire();
+            })
+        };
+        let parked = with_current(|parker| outcome.wait(parker, None));
+        assert_eq!(parked, Parked::Notified);
+        assert_eq!(outcome.state(), State::Finished);
+        assert_eq!(before.load(Relaxed), 7);
+        assert_eq!(outcome.read(|value| *value), Some(42));
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn a_state_seen_without_the_lock_shows_everything_before_it() {
+    loom::model(|| {
+        let outcome = Arc::new(Outcome::new());
+        let before = Arc::new(AtomicU32::new(0));
+        let setter = {
+            let (outcome, before) = (outcome.clone(), before.clone());
+            thread::spawn(move || {
+                before.store(7, Relaxed);
+                outcome.settle(()).unwrap().fire();
+            })
+        };
+        if outcome.is_done() {
+            assert_eq!(before.load(Relaxed), 7);
+        }
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn many_waiters_are_all_woken() {
+    model_of_three(|| {
+        let outcome = Arc::new(Outcome::new());
+        let waiters = [(); 2].map(|()| {
+            let outcome = outcome.clone();
+            thread::spawn(move || {
+                assert_eq!(outcome.wait(&Parker::new(), None), Parked::Notified);
+                assert_eq!(outcome.read(|value| *value), Some(42));
+            })
+        });
+        outcome.settle(42).unwrap().fire();
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_outcome_may_be_gone_before_its_waiters_are_woken() {
+    loom::model(|| {
+        let outcome = Arc::new(Outcome::new());
+        let setter = {
+            let outcome = outcome.clone();
+            thread::spawn(move || {
+                let wakes = outcome.settle(()).unwrap();
+                drop(outcome);
+                wakes.fire();
+            })
+        };
+        assert_eq!(outcome.wait(&Parker::new(), None), Parked::Notified);
+        drop(outcome);
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn of_a_cancel_and_a_settle_exactly_one_wins() {
+    model_of_three(|| {
+        let outcome = Arc::new(Outcome::new());
+        let canceller = {
+            let outcome = outcome.clone();
+            thread::spawn(move || outcome.cancel().is_ok())
+        };
+        let settler = {
+            let outcome = outcome.clone();
+            thread::spawn(move || outcome.settle(42).map(drop))
+        };
+        assert_eq!(outcome.wait(&Parker::new(), None), Parked::Notified);
+        match (canceller.join().unwrap(), settler.join().unwrap()) {
+            (true, Err(42)) => assert_eq!(outcome.state(), State::Cancelled),
+            (false, Ok(())) => assert_eq!(outcome.state(), State::Finished),
+            both => panic!("{both:?}"),
+        }
+    });
+}
+
+#[test]
+fn of_a_cancel_and_a_start_exactly_one_wins() {
+    loom::model(|| {
+        let outcome = Arc::new(Outcome::<()>::new());
+        let canceller = {
+            let outcome = outcome.clone();
+            thread::spawn(move || outcome.cancel().is_ok())
+        };
+        let started = outcome.start().is_ok();
+        assert_ne!(started, canceller.join().unwrap());
+        assert_eq!(started, !outcome.notify_cancelled());
+    });
+}
+
+#[test]
+fn a_waiter_that_gives_up_takes_no_wake_up_from_another() {
+    model_of_three(|| {
+        let outcome = Arc::new(Outcome::new());
+        let setter = {
+            let outcome = outcome.clone();
+            thread::spawn(move || outcome.settle(()).unwrap().fire())
+        };
+        let patient = {
+            let outcome = outcome.clone();
+            thread::spawn(move || outcome.wait(&Parker::new(), None))
+        };
+        if let Some(ticket) = outcome.subscribe(Parker::new().unparker()) {
+            outcome.unsubscribe(ticket);
+        }
+        assert_eq!(patient.join().unwrap(), Parked::Notified);
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn a_stale_token_of_one_wait_does_not_end_the_next_too_early() {
+    loom::model(|| {
+        let first = Arc::new(Outcome::new());
+        let second = Arc::new(Outcome::new());
+        let setter = {
+            let (first, second) = (first.clone(), second.clone());
+            thread::spawn(move || {
+                first.settle(1).unwrap().fire();
+                second.settle(2).unwrap().fire();
+            })
+        };
+        let parker = Parker::new();
+        if let Some(ticket) = first.subscribe(parker.unparker()) {
+            first.unsubscribe(ticket); // a wake-up may be on its way already
+        }
+        assert_eq!(second.wait(&parker, None), Parked::Notified);
+        assert_eq!(second.read(|value| *value), Some(2));
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn a_token_wakes_the_parked_thread_and_shows_everything_before_it() {
+    loom::model(|| {
+        let parker = Parker::new();
+        let before = Arc::new(AtomicU32::new(0));
+        let other = {
+            let (unparker, before) = (parker.unparker(), before.clone());
+            thread::spawn(move || {
+                before.store(7, Relaxed);
+                unparker.unpark();
+            })
+        };
+        assert_eq!(parker.park(None), Parked::Notified);
+        assert_eq!(before.load(Relaxed), 7);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn two_tokens_may_become_one_but_never_none() {
+    model_of_three(|| {
+        let parker = Parker::new();
+        let before = Arc::new(AtomicU32::new(0));
+        let others = [(); 2].map(|()| {
+            let (unparker, before) = (parker.unparker(), before.clone());
+            thread::spawn(move || {
+                before.fetch_add(1, Relaxed);
+                unparker.unpark();
+            })
+        });
+        while before.load(Relaxed) < 2 {
+            parker.park(None);
+        }
+        for other in others {
+            other.join().unwrap();
+        }
+    });
+}
+
+/// An inbox as one might write it first: looks, then announces, and lets go of the lock between.
+struct Careless {
+    queue: Mutex<Vec<u32>>,
+    asleep: AtomicBool,
+}
+
+impl Careless {
+    fn push(&self, job: u32) -> Wake {
+        self.queue.lock().unwrap().push(job);
+        // ORDERING: AcqRel, the strongest it could use: what is wrong is not the ordering.
+        match self.asleep.swap(false, AcqRel) {
+            true => Wake::Needed,
+            false => Wake::NotNeeded,
+        }
+    }
+
+    fn announce_sleep(&self) -> bool {
+        let empty = self.queue.lock().unwrap().is_empty();
+        // Here a push finds nobody asleep.
+        if empty {
+            // ORDERING: Release, see `push`.
+            self.asleep.store(true, Release);
+        }
+        empty
+    }
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_lost_wake_up_planted_on_purpose_is_seen() {
+    loom::model(|| {
+        // loom's own Arc cannot be dropped while a deadlock unwinds.
+        let inbox = std::sync::Arc::new(Careless {
+            queue: Mutex::new(Vec::new()),
+            asleep: AtomicBool::new(false),
+        });
+        let parker = ManuallyDrop::new(Parker::new());
+        let pusher = {
+            let (inbox, the_loop) = (inbox.clone(), parker.unparker());
+            thread::spawn(move || {
+                if inbox.push(1) == Wake::Needed {
+                    the_loop.unpark();
+                }
+            })
+        };
+        while inbox.queue.lock().unwrap().is_empty() {
+            if inbox.announce_sleep() {
+                parker.park(None);
+            }
+        }
+        pusher.join().unwrap();
+        drop(ManuallyDrop::into_inner(parker));
+    });
+}

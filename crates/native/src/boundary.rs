@@ -1,0 +1,114 @@
+//! The border between this library's Python code and its callers: errors cross it without the library's frames.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::{calls, frames};
+
+/// A function whose errors don't show where in this library they passed. Works as a decorator, also of methods.
+#[pyclass(frozen, name = "boundary", dict, module = "asyncio_thread_loop._native")]
+pub struct Boundary {
+    function: Py<PyAny>,
+}
+
+#[pymethods]
+impl Boundary {
+    #[new]
+    fn new(function: Py<PyAny>) -> Self {
+        Self { function }
+    }
+
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.function
+            .bind(py)
+            .call(args, kwargs)
+            .map_err(|error| frames::stripped(py, error))
+    }
+
+    fn __get__<'py>(
+        slf: &Bound<'py, Self>,
+        instance: &Bound<'py, PyAny>,
+        _owner: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if instance.is_none() {
+            return Ok(slf.clone().into_any());
+        }
+        calls::method_type(slf.py())?.call1((slf, instance))
+    }
+
+    /// `__name__`, `__doc__`, `__module__` and the rest are the function's.
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.function.bind(py).getattr(name)
+    }
+
+    #[getter]
+    fn __doc__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.function.bind(py).getattr(intern!(py, "__doc__"))
+    }
+
+    #[getter]
+    fn __module__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.function.bind(py).getattr(intern!(py, "__module__"))
+    }
+
+    /// Where `inspect.signature` looks.
+    #[getter]
+    fn __wrapped__(&self, py: Python<'_>) -> Py<PyAny> {
+        self.function.clone_ref(py)
+    }
+
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyString>> {
+        self.function.bind(py).repr()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)
+    }
+}
+
+/// The same for an iterator: `next()` on it raises without this library's frames.
+#[pyclass(frozen, name = "BoundaryIterator", module = "asyncio_thread_loop._native")]
+pub struct BoundaryIterator {
+    generator: Py<PyAny>,
+}
+
+#[pymethods]
+impl BoundaryIterator {
+    #[new]
+    fn new(generator: Py<PyAny>) -> Self {
+        Self { generator }
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.generator
+            .bind(py)
+            .try_iter()?
+            .next()
+            .transpose()
+            .map_err(|error| frames::stripped(py, error))
+    }
+
+    /// Ends the iteration; what is still under way is cancelled.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.generator
+            .bind(py)
+            .call_method0(intern!(py, "close"))
+            .map(drop)
+            .map_err(|error| frames::stripped(py, error))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.generator)
+    }
+}

@@ -1,0 +1,274 @@
+//! `submit` and `evaluate`: the calls that every program makes all the time, so they have no Python of their own.
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::calls;
+use crate::frames::{self, Origin};
+use crate::future::{self, FutureCore, Waited};
+use crate::gil::GilCell;
+use crate::portal::{Bell, Portal, closed};
+
+#[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
+pub struct BridgeCore {
+    /// The running loop. None before it starts and after it ends.
+    portal: GilCell<Option<Py<Portal>>>,
+    /// `propagate_context="both"`
+    carries_context_back: GilCell<bool>,
+}
+
+impl BridgeCore {
+    /// The portal to send a call through, from this process and this thread.
+    fn open_portal<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Portal>> {
+        let py = slf.py();
+        match slf.get().portal.bind(py) {
+            Some(portal) if portal.get().is_open(py) => Ok(portal),
+            Some(portal) if portal.get().epoch() != asyncio_thread_loop_core::fork::epoch() => {
+                slf.call_method0(intern!(py, "_after_fork"))?;
+                slf.get().portal.bind(py).ok_or_else(closed)
+            }
+            _ => Err(closed()),
+        }
+    }
+
+    /// Sends `coroutine` through the portal. The bell is still to be rung.
+    fn launch<'py>(
+        portal: &Bound<'py, Portal>,
+        future: &Bound<'py, FutureCore>,
+        coroutine: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bell)> {
+        let py = portal.py();
+        let context = calls::copy_context(py)?;
+        future.get().belong(
+            py,
+            coroutine.clone().unbind(),
+            portal.clone().unbind(),
+            Origin::of_caller(py),
+        );
+        let bell = Portal::send(portal, future, context.clone())?;
+        Ok((context, bell))
+    }
+}
+
+#[pymethods]
+impl BridgeCore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { portal: GilCell::new(None), carries_context_back: GilCell::new(false) }
+    }
+
+    /// submit(coro_or_async_fn, /, *args, **kwargs)
+    /// --
+    ///
+    /// Hands work to the loop and returns its `Future` at once, from any thread.
+    ///
+    /// The work is a coroutine or any other awaitable, or, as with `ThreadPoolExecutor.submit`, a coroutine function
+    /// (a partial of one, an object whose `__call__` is async) with its arguments. It runs on the loop's thread, in a
+    /// copy of the caller's context, as an `asyncio.Task`. The loop keeps it alive until it ends.
+    ///
+    /// Raises `LoopClosedError` when the loop isn't running, `ForkedError` in a forked child under
+    /// `on_fork="raise"`, `TypeError` for anything else than the above (a plain function belongs to `call`) and
+    /// `RuntimeError` for a coroutine that has been awaited. A coroutine that is refused is closed.
+    ///
+    /// >>> import asyncio
+    /// >>> async def double(number):
+    /// ...     return 2 * number
+    /// >>> with AsyncioThreadLoop() as loop:
+    /// ...     loop.submit(double(1)).result(), loop.submit(double, number=2).result()
+    /// (2, 4)
+    #[pyo3(signature = (coro_or_async_fn, /, *args, **kwargs))]
+    fn submit<'py>(
+        slf: &Bound<'py, Self>,
+        coro_or_async_fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let mut work = Work::new(coro_or_async_fn);
+        let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
+        work.resolve(args, kwargs)?;
+        let future = calls::future_type(py)?.call0()?;
+        let (_, bell) = Self::launch(&portal, future.cast()?, work.coroutine())?;
+        work.accepted();
+        bell.ring();
+        Ok(future)
+    }
+
+    /// evaluate(coro, timeout=None)
+    /// --
+    ///
+    /// Runs a coroutine, or any other awaitable, on the loop and returns its result, or raises what it raised.
+    ///
+    /// May be called from any thread but the loop's own, also inside another running event loop. `timeout` is in
+    /// seconds, None waits for ever. It is kept by the caller, so it holds even while the loop is blocked: when it
+    /// passes, the coroutine is cancelled, its cleanup gets a grace of 1 second (or `exit_timeout`, if that is
+    /// shorter), and `TimeoutError` is raised. Ctrl-C does the same and raises `KeyboardInterrupt`; a second Ctrl-C
+    /// abandons the cleanup.
+    ///
+    /// Raises `LoopClosedError` when the loop isn't running, `DeadlockError` on the loop's own thread,
+    /// `concurrent.futures.CancelledError` if the coroutine was cancelled, `ValueError` for a negative timeout, and
+    /// otherwise as `submit` does. The coroutine's exception carries the coroutine's frames and the caller's, none of
+    /// this library.
+    ///
+    /// >>> import asyncio
+    /// >>> with AsyncioThreadLoop() as loop:
+    /// ...     loop.evaluate(asyncio.sleep(0.01, "done"))
+    /// 'done'
+    #[pyo3(signature = (coro, timeout=None))]
+    fn evaluate<'py>(
+        slf: &Bound<'py, Self>,
+        coro: &Bound<'py, PyAny>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let mut work = Work::new(coro);
+        let deadline = match timeout {
+            Some(timeout) => future::deadline(not_negative(timeout)?),
+            None => None,
+        };
+        let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
+        if portal.get().runs_here(py) {
+            return Err(calls::error(
+                calls::deadlock_error(py),
+                "evaluate() was called on the loop's own thread and would wait for ever: `await` the coroutine \
+                 instead, or call from another thread (`await asyncio.to_thread(...)`)",
+            ));
+        }
+        work.resolve_awaitable()?;
+        let future = Bound::new(py, FutureCore::new(None, None, None))?;
+        let (context, bell) = Self::launch(&portal, &future, work.coroutine())?;
+        work.accepted();
+        let waited = FutureCore::wait(&future, deadline, move || bell.ring());
+        let ended = match waited {
+            Ok(Waited::Done) => Ok(()),
+            Ok(Waited::TimedOut) => slf
+                .call_method1(intern!(py, "_evaluate_timed_out"), (&future, timeout))
+                .map(drop),
+            Err(interrupt) => slf
+                .call_method1(intern!(py, "_evaluate_interrupted"), (&future,))
+                .and(Err(interrupt)),
+        };
+        if slf.get().carries_context_back.get(py) {
+            slf.call_method1(intern!(py, "_adopt_context"), (context,))?;
+        }
+        ended.map_err(|error| frames::stripped(py, error))?;
+        future.get().outcome(py)
+    }
+
+    #[getter]
+    fn _portal(&self, py: Python<'_>) -> Option<Py<Portal>> {
+        self.portal.clone_ref(py)
+    }
+
+    #[setter(_portal)]
+    fn set_portal(&self, py: Python<'_>, portal: Option<Py<Portal>>) {
+        self.portal.set(py, portal);
+    }
+
+    #[setter(_carries_context_back)]
+    fn set_carries_context_back(&self, py: Python<'_>, carries: bool) {
+        self.carries_context_back.set(py, carries);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.portal.visit(|portal| visit.call(portal))
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        slf.get().portal.take(slf.py());
+    }
+}
+
+/// What a caller gave us to run. Unless it is accepted, its coroutine is closed, so that a refusal leaves no
+/// "never awaited" behind.
+struct Work<'py> {
+    given: Bound<'py, PyAny>,
+    accepted: bool,
+}
+
+impl<'py> Work<'py> {
+    fn new(given: &Bound<'py, PyAny>) -> Self {
+        Self { given: given.clone(), accepted: false }
+    }
+
+    /// Makes a coroutine of what was given, for `submit`.
+    fn resolve(
+        &mut self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<()> {
+        let py = self.given.py();
+        if !(calls::is_coroutine(&self.given) && args.is_empty() && kwargs.is_none()) {
+            let kwargs = kwargs.map_or_else(|| PyDict::new(py), Bound::clone);
+            let coroutine = calls::as_coroutine(py)?
+                .call1((&self.given, args, kwargs))
+                .map_err(|error| frames::stripped(py, error))?;
+            self.given = coroutine;
+        }
+        self.check_fresh()
+    }
+
+    /// The same for `evaluate`, which takes no arguments for a function.
+    fn resolve_awaitable(&mut self) -> PyResult<()> {
+        if calls::is_coroutine(&self.given) {
+            return self.check_fresh();
+        }
+        let py = self.given.py();
+        let coroutine = calls::as_coroutine(py)?
+            .call1((&self.given,))
+            .map_err(|error| frames::stripped(py, error))?;
+        self.given = coroutine;
+        Ok(())
+    }
+
+    fn check_fresh(&mut self) -> PyResult<()> {
+        if !calls::is_coroutine(&self.given) || calls::is_fresh(&self.given)? {
+            return Ok(());
+        }
+        // It is somebody else's: closing it would end their work.
+        self.accepted = true;
+        Err(PyRuntimeError::new_err(format!(
+            "{} has already been awaited, submitted or closed",
+            self.given.repr()?
+        )))
+    }
+
+    fn coroutine(&self) -> &Bound<'py, PyAny> {
+        &self.given
+    }
+
+    fn accepted(&mut self) {
+        self.accepted = true;
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        if self.accepted || !calls::is_coroutine(&self.given) {
+            return;
+        }
+        if let Ok(true) = calls::is_fresh(&self.given)
+            && let Err(error) = self.given.call_method0(intern!(self.given.py(), "close"))
+        {
+            error.write_unraisable(self.given.py(), Some(&self.given));
+        }
+    }
+}
+
+/// A timeout that a call keeps itself.
+fn not_negative(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let seconds = future::seconds(timeout)?;
+    if seconds < 0.0 {
+        return Err(PyValueError::new_err(format!("timeout must not be negative, got {seconds}")));
+    }
+    Ok(seconds)
+}
+
+/// For the Python half: checks a timeout before anything is submitted.
+#[pyfunction]
+pub fn check_timeout(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
+    timeout.map(not_negative).transpose()
+}

@@ -1,0 +1,149 @@
+//! Calls with keyword arguments that build no dict, and the handful of Python objects this crate calls.
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple, PyType};
+
+use crate::future::FutureCore;
+
+/// Calls `callable(*args, **{names: last args})`: the last `names.len()` arguments are the keyword ones.
+pub fn call_with_names<'py, const N: usize>(
+    callable: &Bound<'py, PyAny>,
+    args: [&Bound<'py, PyAny>; N],
+    names: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let pointers = args.map(Bound::as_ptr);
+    let positional = N - names.len();
+    // SAFETY: N live references follow each other, the names are a tuple of strings and no longer than N, and
+    // the returned reference is ours.
+    unsafe {
+        let returned =
+            ffi::PyObject_Vectorcall(callable.as_ptr(), pointers.as_ptr(), positional, names.as_ptr());
+        Bound::from_owned_ptr_or_err(callable.py(), returned)
+    }
+}
+
+/// `args[0].name(*args[1:-1], context=args[-1])`
+pub fn call_method_with_context<'py, const N: usize>(
+    name: &Bound<'py, PyString>,
+    args: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = name.py();
+    let pointers = args.map(Bound::as_ptr);
+    let names = names(py, &CONTEXT, ["context"]);
+    // SAFETY: as above; the first argument is the receiver.
+    unsafe {
+        let returned =
+            ffi::PyObject_VectorcallMethod(name.as_ptr(), pointers.as_ptr(), N - 1, names.as_ptr());
+        Bound::from_owned_ptr_or_err(py, returned)
+    }
+}
+
+static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+
+/// A tuple of keyword names, made once.
+pub fn names<'py, const N: usize>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyTuple>>,
+    names: [&str; N],
+) -> &'py Bound<'py, PyTuple> {
+    cell.get_or_init(py, || {
+        let names = names.map(|name| PyString::intern(py, name));
+        PyTuple::new(py, names).expect("a tuple of a few names").unbind()
+    })
+    .bind(py)
+}
+
+/// Defines a function that gives a Python object, imported at its first use.
+macro_rules! imported {
+    ($($name:ident: $kind:ty = $module:literal, $attribute:literal;)*) => {
+        $(pub fn $name<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, $kind>> {
+            static OBJECT: PyOnceLock<Py<$kind>> = PyOnceLock::new();
+            OBJECT.import(py, $module, $attribute)
+        })*
+    };
+}
+
+imported! {
+    asyncio_task: PyType = "asyncio", "Task";
+    asyncio_handle: PyType = "asyncio", "Handle";
+    asyncio_timer_handle: PyType = "asyncio", "TimerHandle";
+    asyncio_logger: PyAny = "asyncio.log", "logger";
+    format_callback_source: PyAny = "asyncio.format_helpers", "_format_callback_source";
+    format_handle: PyAny = "asyncio.base_events", "_format_handle";
+    cancelled_error: PyType = "concurrent.futures", "CancelledError";
+    invalid_state_error: PyType = "concurrent.futures", "InvalidStateError";
+    futures_logger: PyAny = "concurrent.futures._base", "LOGGER";
+    condition: PyType = "threading", "Condition";
+    main_thread: PyAny = "threading", "main_thread";
+    generic_alias: PyType = "types", "GenericAlias";
+    method_type: PyType = "types", "MethodType";
+    closed_error: PyType = "asyncio_thread_loop._errors", "LoopClosedError";
+    deadlock_error: PyType = "asyncio_thread_loop._errors", "DeadlockError";
+    forked_error: PyType = "asyncio_thread_loop._errors", "ForkedError";
+    errors_file: PyAny = "asyncio_thread_loop._errors", "__file__";
+    as_coroutine: PyAny = "asyncio_thread_loop._coroutines", "as_coroutine";
+    future_type: PyType = "asyncio_thread_loop._future", "Future";
+}
+
+/// One of our own futures, as opposed to a subclass that a user made.
+pub fn as_future<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, FutureCore>> {
+    let py = object.py();
+    let ours = object.is_exact_instance_of::<FutureCore>()
+        || future_type(py).is_ok_and(|ours| object.get_type().is(ours));
+    // SAFETY: the type was just checked; `Future` derives from `FutureCore`.
+    ours.then(|| unsafe { object.cast_unchecked() })
+}
+
+/// An error of a type that Python code defines.
+pub fn error(kind: PyResult<&Bound<'_, PyType>>, message: impl Into<String>) -> PyErr {
+    match kind {
+        Ok(kind) => PyErr::from_type(kind.clone(), (message.into(),)),
+        Err(error) => error,
+    }
+}
+
+/// The two exceptions that asyncio lets through a callback, to end the whole program.
+pub fn ends_the_program(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}
+
+/// Number of the calling thread, as `threading.get_ident()` gives it.
+pub fn thread_ident() -> u64 {
+    // SAFETY: asks the operating system for this thread's handle, nothing else.
+    unsafe { ffi::PyThread_get_thread_ident() as u64 }
+}
+
+/// A copy of the calling thread's context.
+pub fn copy_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the GIL is held and the returned reference is ours.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+}
+
+/// Whether `object` is a coroutine of an `async def` function.
+pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: reads the type of a live object.
+    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// Whether a coroutine has taken no step yet and isn't closed.
+pub fn is_fresh(coroutine: &Bound<'_, PyAny>) -> PyResult<bool> {
+    debug_assert!(is_coroutine(coroutine));
+    #[cfg(not(Py_3_14))]
+    {
+        /// `FRAME_CREATED` of CPython's `pycore_frame.h`.
+        const CREATED: i8 = if cfg!(Py_3_13) { -3 } else { -2 };
+        // SAFETY: generators and coroutines share this layout, public until 3.13.
+        Ok(unsafe { (*coroutine.as_ptr().cast::<ffi::PyGenObject>()).gi_frame_state == CREATED })
+    }
+    #[cfg(Py_3_14)]
+    {
+        static STATE_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let state = STATE_OF
+            .import(coroutine.py(), "inspect", "getcoroutinestate")?
+            .call1((coroutine,))?;
+        state.eq("CORO_CREATED")
+    }
+}

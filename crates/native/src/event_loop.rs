@@ -1,0 +1,721 @@
+//! The scheduling half of `EventLoop`: ready queue, timers, descriptors, calls from other threads.
+//!
+//! `EventLoop` derives from this class first and from asyncio's selector loop second, so transports, servers, TLS,
+//! subprocesses, signals and executors are the standard library's, and everything they ask of a loop lands here.
+//! One call of `_run_once` stays in here until the loop is stopped.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use asyncio_thread_loop_core::inbox::{Inbox, Wake};
+use asyncio_thread_loop_core::outcome::Wakes;
+use asyncio_thread_loop_core::poller::{Events, Poller};
+use asyncio_thread_loop_core::timers::Timers;
+use asyncio_thread_loop_core::{clock, fork};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::calls;
+use crate::descriptors::{Descriptors, Direction, file_descriptor};
+use crate::future::FutureCore;
+use crate::gil::{GilCell, GilRefCell};
+use crate::handle::{Handle, TimerHandle};
+use crate::portal::{Bell, Portal, Start, closed};
+
+#[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
+pub struct LoopCore {
+    ready: GilRefCell<VecDeque<Ready>>,
+    timers: GilRefCell<Timers<Timer>>,
+    descriptors: GilRefCell<Descriptors>,
+    inbox: Inbox<Job>,
+    /// None once closed.
+    poller: GilCell<Option<Arc<Poller>>>,
+    /// Callers whose futures ended, to be woken when the loop lets go of the GIL.
+    wakes: GilCell<Wakes>,
+    stopping: GilCell<bool>,
+    is_closed: GilCell<bool>,
+    debug: GilCell<bool>,
+    /// In a forked child the poller is still the parent's: nothing may be changed in it.
+    epoch: u32,
+}
+
+/// What the loop runs in its next turn.
+pub enum Ready {
+    Handle(Py<Handle>),
+    /// An `asyncio.Handle`: debug mode, and signal handlers.
+    Standard(Py<PyAny>),
+    /// A future whose task is done.
+    Completion(Py<FutureCore>, Py<PyAny>),
+}
+
+/// What the loop runs when its time has come.
+enum Timer {
+    Handle(Py<TimerHandle>),
+    Standard(Py<PyAny>),
+}
+
+/// What other threads leave for the loop.
+pub enum Job {
+    Run(Ready),
+    Start(Start),
+}
+
+impl LoopCore {
+    /// Leaves a job, from any thread. The bell is to be rung by the caller, when it suits.
+    pub fn leave(slf: &Bound<'_, Self>, job: Job) -> PyResult<Bell> {
+        let this = slf.get();
+        match this.inbox.push(job) {
+            Ok(Wake::NotNeeded) => Ok(Bell::Silent),
+            Ok(Wake::Needed) => Ok(this
+                .poller
+                .peek(slf.py(), Clone::clone)
+                .map_or(Bell::Silent, Bell::Loop)),
+            Err(_) => Err(closed()),
+        }
+    }
+
+    /// Wakes callers once the GIL is free: a caller that is woken earlier only runs into it.
+    pub fn wake_later(&self, py: Python<'_>, wakes: Wakes) {
+        let mut waiting = self.wakes.take(py);
+        waiting.append(wakes);
+        self.wakes.set(py, waiting);
+    }
+
+    /// A timer that is still in the queue was cancelled.
+    pub fn note_cancelled_timer(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let swept = slf.get().timers.borrow_mut(py).note_cancelled(|timer| timer.is_cancelled(py));
+        for timer in &swept {
+            timer.leaves_the_queue(py);
+        }
+        drop(swept);
+    }
+
+    fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_closed.get(py) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    fn push(&self, py: Python<'_>, ready: Ready) {
+        self.ready.borrow_mut(py).push_back(ready);
+    }
+
+    /// The checks of debug mode, which are asyncio's.
+    fn check_callback(
+        slf: &Bound<'_, Self>,
+        callback: &Bound<'_, PyAny>,
+        method: &str,
+        any_thread: bool,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        if !any_thread {
+            slf.call_method0(intern!(py, "_check_thread"))?;
+        }
+        slf.call_method1(intern!(py, "_check_callback"), (callback, method))?;
+        Ok(())
+    }
+
+    /// A handle of asyncio's own, for debug mode: it remembers where it was created.
+    fn standard_handle<'py>(
+        slf: &Bound<'py, Self>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        calls::asyncio_handle(slf.py())?.call1((callback, args, slf, context))
+    }
+
+    fn handle<'py>(
+        slf: &Bound<'py, Self>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Ready, Bound<'py, PyAny>)> {
+        let py = slf.py();
+        if slf.get().debug.get(py) {
+            let handle = Self::standard_handle(slf, callback, args, context)?;
+            return Ok((Ready::Standard(handle.clone().unbind()), handle));
+        }
+        let handle = Bound::new(py, Handle::new(callback, args, context)?)?;
+        Ok((Ready::Handle(handle.clone().unbind()), handle.into_any()))
+    }
+
+    /// One turn: sleep until something is due, collect what is, run it.
+    fn turn(slf: &Bound<'_, Self>, events: &mut Events) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.sleep(py, events)?;
+        for event in events.iter() {
+            this.collect_event(py, event);
+        }
+        this.collect_timers(py);
+        this.collect_jobs(py);
+        // What these callbacks schedule runs in the next turn, after another look at the descriptors.
+        let due = this.ready.borrow_mut(py).len();
+        for _ in 0..due {
+            let Some(ready) = this.ready.borrow_mut(py).pop_front() else {
+                break;
+            };
+            Self::run(slf, ready)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks, detached from the interpreter, until a descriptor, a timer or another thread needs the loop.
+    fn sleep(&self, py: Python<'_>, events: &mut Events) -> PyResult<()> {
+        let Some(poller) = self.poller.peek(py, Clone::clone) else {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        };
+        let timeout = self.time_to_sleep(py);
+        let wakes = self.wakes.take(py);
+        let waited = if timeout != Some(Duration::ZERO) && self.inbox.announce_sleep() {
+            let waited = py.detach(|| {
+                wakes.fire();
+                poller.wait(events, timeout)
+            });
+            self.inbox.awake();
+            waited
+        } else {
+            if !wakes.is_empty() {
+                py.detach(|| wakes.fire());
+            }
+            poller.wait(events, Some(Duration::ZERO))
+        };
+        match waited {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                events.clear();
+                py.check_signals()
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// None: until something happens.
+    fn time_to_sleep(&self, py: Python<'_>) -> Option<Duration> {
+        if self.stopping.get(py) || !self.ready.borrow_mut(py).is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.drop_cancelled_timers(py);
+        let deadline = self.timers.borrow_mut(py).next_deadline()?;
+        Some(clock::duration(deadline - clock::monotonic()))
+    }
+
+    /// Cancelled timers at the head of the queue must not wake the loop.
+    fn drop_cancelled_timers(&self, py: Python<'_>) {
+        loop {
+            let mut timers = self.timers.borrow_mut(py);
+            if !timers.peek().is_some_and(|timer| timer.is_cancelled(py)) {
+                return;
+            }
+            let cancelled = timers.pop_due(f64::INFINITY);
+            timers.forget_cancelled();
+            drop(timers);
+            drop(cancelled);
+        }
+    }
+
+    fn collect_event(&self, py: Python<'_>, event: asyncio_thread_loop_core::poller::Event) {
+        let descriptors = self.descriptors.borrow_mut(py);
+        let mut ready = self.ready.borrow_mut(py);
+        for direction in [Direction::Read, Direction::Write] {
+            if direction.is_in(event)
+                && let Some(handle) = descriptors.handle_of(event.key, direction)
+            {
+                ready.push_back(Ready::Handle(handle.clone_ref(py)));
+            }
+        }
+    }
+
+    fn collect_timers(&self, py: Python<'_>) {
+        let mut timers = self.timers.borrow_mut(py);
+        if timers.is_empty() {
+            return;
+        }
+        let mut ready = self.ready.borrow_mut(py);
+        let now = clock::monotonic();
+        while let Some(timer) = timers.pop_due(now) {
+            if timer.is_cancelled(py) {
+                timers.forget_cancelled();
+            }
+            timer.leaves_the_queue(py);
+            ready.push_back(timer.into_ready(py));
+        }
+    }
+
+    fn collect_jobs(&self, py: Python<'_>) {
+        if self.inbox.is_empty() {
+            return;
+        }
+        let mut jobs = Vec::new();
+        self.inbox.drain(&mut jobs);
+        for job in jobs {
+            match job {
+                Job::Run(ready) => self.push(py, ready),
+                Job::Start(start) => Portal::start(py, start),
+            }
+        }
+    }
+
+    fn run(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
+        let py = slf.py();
+        if slf.get().debug.get(py) {
+            return Self::run_watched(slf, ready);
+        }
+        match ready {
+            Ready::Handle(handle) => Handle::run(handle.bind(py), slf),
+            Ready::Standard(handle) => {
+                let handle = handle.bind(py);
+                if !handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
+                    handle.call_method0(intern!(py, "_run"))?;
+                }
+                Ok(())
+            }
+            Ready::Completion(future, task) => {
+                FutureCore::complete(future.bind(py), task.bind(py))
+            }
+        }
+    }
+
+    /// Debug mode: tells which callback runs, and warns of one that takes long.
+    fn run_watched(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
+        let py = slf.py();
+        let current = intern!(py, "_current_handle");
+        let handle = ready.as_object(py);
+        slf.setattr(current, &handle)?;
+        let began = clock::monotonic();
+        let ran = match ready {
+            Ready::Handle(handle) => Handle::run(handle.bind(py), slf),
+            Ready::Standard(_) if handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? => Ok(()),
+            Ready::Standard(_) => handle.call_method0(intern!(py, "_run")).map(drop),
+            Ready::Completion(future, task) => FutureCore::complete(future.bind(py), task.bind(py)),
+        };
+        let took = clock::monotonic() - began;
+        slf.setattr(current, py.None())?;
+        ran?;
+        let limit: f64 = slf.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
+        if took >= limit {
+            let what = calls::format_handle(py)?.call1((handle,))?;
+            calls::asyncio_logger(py)?.call_method1(
+                intern!(py, "warning"),
+                ("Executing %s took %.3f seconds", what, took),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn watch(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        direction: Direction,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        let py = slf.py();
+        let this = slf.get();
+        this.check_closed(py)?;
+        let fd = file_descriptor(fd)?;
+        let handle = Bound::new(py, Handle::new(callback, args, None)?)?.unbind();
+        let poller = this.own_poller(py);
+        let replaced = this.descriptors.borrow_mut(py).set(
+            poller.as_deref(),
+            fd,
+            direction,
+            handle.clone_ref(py),
+        )?;
+        if let Some(replaced) = replaced {
+            replaced.get().cancel(py);
+        }
+        Ok(handle)
+    }
+
+    fn unwatch(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, direction: Direction) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_closed.get(py) {
+            return Ok(false);
+        }
+        let fd = file_descriptor(fd)?;
+        let poller = this.own_poller(py);
+        let removed = this.descriptors.borrow_mut(py).remove(poller.as_deref(), fd, direction);
+        Ok(removed.inspect(|handle| handle.get().cancel(py)).is_some())
+    }
+
+    /// The poller, if it is this process's to change.
+    fn own_poller(&self, py: Python<'_>) -> Option<Arc<Poller>> {
+        (self.epoch == fork::epoch()).then(|| self.poller.peek(py, Clone::clone)).flatten()
+    }
+}
+
+#[pymethods]
+impl LoopCore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        Ok(Self {
+            ready: GilRefCell::new(VecDeque::new()),
+            timers: GilRefCell::new(Timers::new()),
+            descriptors: GilRefCell::new(Descriptors::default()),
+            inbox: Inbox::new(),
+            poller: GilCell::new(Some(Arc::new(Poller::new()?))),
+            wakes: GilCell::new(Wakes::none()),
+            stopping: GilCell::new(false),
+            is_closed: GilCell::new(false),
+            debug: GilCell::new(false),
+            epoch: fork::epoch(),
+        })
+    }
+
+    /// The loop's clock, in seconds: `time.monotonic()`.
+    #[staticmethod]
+    fn time() -> f64 {
+        clock::monotonic()
+    }
+
+    /// Schedules `callback(*args)` for the loop's next turn. On the loop's own thread only.
+    #[pyo3(signature = (callback, *args, context=None))]
+    fn call_soon<'py>(
+        slf: &Bound<'py, Self>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        let this = slf.get();
+        this.check_closed(py)?;
+        // A task that is done calls its callbacks like this. One of ours needs no handle and, mostly, no turn.
+        if let Some(future) = calls::as_future(callback)
+            && let Ok(task) = args.get_item(0)
+        {
+            if future.get().ends_quietly(py) {
+                FutureCore::complete(future, &task)?;
+            } else {
+                this.push(py, Ready::Completion(future.clone().unbind(), task.unbind()));
+            }
+            return Ok(None);
+        }
+        if this.debug.get(py) {
+            Self::check_callback(slf, callback, "call_soon", false)?;
+        }
+        let (ready, handle) = Self::handle(slf, callback, args, context)?;
+        this.push(py, ready);
+        Ok(Some(handle))
+    }
+
+    /// Schedules `callback(*args)` from any thread; a sleeping loop is woken.
+    #[pyo3(signature = (callback, *args, context=None))]
+    fn call_soon_threadsafe<'py>(
+        slf: &Bound<'py, Self>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        slf.get().check_closed(py)?;
+        if slf.get().debug.get(py) {
+            Self::check_callback(slf, callback, "call_soon_threadsafe", true)?;
+        }
+        let (ready, handle) = Self::handle(slf, callback, args, context)?;
+        Self::leave(slf, Job::Run(ready))?.ring();
+        Ok(handle)
+    }
+
+    /// Schedules `callback(*args)` for `delay` seconds from now.
+    #[pyo3(signature = (delay, callback, *args, context=None))]
+    fn call_later<'py>(
+        slf: &Bound<'py, Self>,
+        delay: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let when = clock::monotonic() + delay.extract::<f64>()?;
+        Self::schedule(slf, when, callback, args, context)
+    }
+
+    /// Schedules `callback(*args)` for the moment `when` of the loop's clock.
+    #[pyo3(signature = (when, callback, *args, context=None))]
+    fn call_at<'py>(
+        slf: &Bound<'py, Self>,
+        when: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        Self::schedule(slf, when.extract::<f64>()?, callback, args, context)
+    }
+
+    /// Stops the loop at the end of its current turn.
+    fn stop(&self, py: Python<'_>) {
+        self.stopping.set(py, true);
+    }
+
+    /// Runs turns until the loop is stopped.
+    fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let mut events = Events::new();
+        let ended = loop {
+            let turned = Self::turn(slf, &mut events);
+            if turned.is_err() || this.stopping.get(py) {
+                break turned;
+            }
+        };
+        this.wakes.take(py).fire();
+        ended
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        Self::watch(slf, fd, Direction::Read, callback, args)
+    }
+
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch(slf, fd, Direction::Read)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        Self::watch(slf, fd, Direction::Write, callback, args)
+    }
+
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch(slf, fd, Direction::Write)
+    }
+
+    /// Whether a descriptor has a reader and a writer.
+    fn _watched(&self, py: Python<'_>, fd: RawFd) -> (bool, bool) {
+        self.descriptors.borrow_mut(py).watched(fd)
+    }
+
+    /// Schedules a handle that asyncio made itself.
+    fn _add_callback(&self, handle: &Bound<'_, PyAny>) {
+        self.push(handle.py(), Ready::Standard(handle.clone().unbind()));
+    }
+
+    /// The same from a signal handler: it runs between two instructions of the loop's own thread, or while that
+    /// thread sleeps.
+    fn _add_callback_signalsafe(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        let ready = Ready::Standard(handle.clone().unbind());
+        Self::leave(slf, Job::Run(ready))?.ring();
+        Ok(())
+    }
+
+    /// Wakes the loop, from any thread.
+    fn _write_to_self(&self, py: Python<'_>) {
+        if let Some(poller) = self.own_poller(py) {
+            poller.wake();
+        }
+    }
+
+    /// A timer of debug mode was cancelled.
+    fn _timer_handle_cancelled(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        if handle.getattr(intern!(handle.py(), "_scheduled"))?.is_truthy()? {
+            Self::note_cancelled_timer(slf);
+        }
+        Ok(())
+    }
+
+    /// Lets go of everything that is still scheduled, and of the poller's descriptors.
+    fn _release(&self, py: Python<'_>) -> PyResult<()> {
+        let ready = std::mem::take(&mut *self.ready.borrow_mut(py));
+        let timers = self.timers.borrow_mut(py).clear();
+        let descriptors = std::mem::take(&mut *self.descriptors.borrow_mut(py));
+        drop((ready, timers, descriptors));
+        for job in self.inbox.close() {
+            if let Job::Start(start) = job {
+                // Its portal tells the caller; here is the last chance to close the coroutine.
+                start.future.get().close_unstarted(py)?;
+            }
+        }
+        drop(self.poller.take(py));
+        Ok(())
+    }
+
+    /// A view of what is ready, for those who look.
+    #[getter]
+    fn _ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let ready: Vec<_> =
+            self.ready.borrow_mut(py).iter().map(|ready| ready.as_object(py).unbind()).collect();
+        PyList::new(py, ready)
+    }
+
+    #[setter(_ready)]
+    fn set_ready(&self, _ready: &Bound<'_, PyAny>) {}
+
+    /// A view of the timers, in no order.
+    #[getter]
+    fn _scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let timers: Vec<_> =
+            self.timers.borrow_mut(py).iter().map(|timer| timer.as_object(py).unbind()).collect();
+        PyList::new(py, timers)
+    }
+
+    #[setter(_scheduled)]
+    fn set_scheduled(&self, _scheduled: &Bound<'_, PyAny>) {}
+
+    #[getter]
+    fn _stopping(&self, py: Python<'_>) -> bool {
+        self.stopping.get(py)
+    }
+
+    #[setter(_stopping)]
+    fn set_stopping(&self, py: Python<'_>, stopping: bool) {
+        self.stopping.set(py, stopping);
+    }
+
+    #[getter]
+    fn _closed(&self, py: Python<'_>) -> bool {
+        self.is_closed.get(py)
+    }
+
+    #[setter(_closed)]
+    fn set_closed(&self, py: Python<'_>, is_closed: bool) {
+        self.is_closed.set(py, is_closed);
+    }
+
+    #[getter]
+    fn _debug(&self, py: Python<'_>) -> bool {
+        self.debug.get(py)
+    }
+
+    #[setter(_debug)]
+    fn set_debug(&self, debug: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.debug.set(debug.py(), debug.is_truthy()?);
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.ready.visit(|ready| ready.iter().try_for_each(|ready| ready.visit(&visit)))?;
+        self.timers.visit(|timers| timers.iter().try_for_each(|timer| timer.visit(&visit)))?;
+        self.descriptors.visit(|descriptors| {
+            descriptors.handles().try_for_each(|handle| visit.call(handle))
+        })
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let this = slf.get();
+        let ready = std::mem::take(&mut *this.ready.borrow_mut(py));
+        let timers = this.timers.borrow_mut(py).clear();
+        let descriptors = std::mem::take(&mut *this.descriptors.borrow_mut(py));
+        drop((ready, timers, descriptors));
+    }
+}
+
+impl LoopCore {
+    fn schedule<'py>(
+        slf: &Bound<'py, Self>,
+        when: f64,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        this.check_closed(py)?;
+        if when.is_nan() {
+            return Err(PyValueError::new_err("a timer can't be scheduled for NaN"));
+        }
+        let (timer, handle) = if this.debug.get(py) {
+            Self::check_callback(slf, callback, "call_at", false)?;
+            let handle = calls::asyncio_timer_handle(py)?.call1((when, callback, args, slf, context))?;
+            handle.setattr(intern!(py, "_scheduled"), true)?;
+            (Timer::Standard(handle.clone().unbind()), handle)
+        } else {
+            let handle = TimerHandle::create(slf, when, Handle::new(callback, args, context)?)?;
+            (Timer::Handle(handle.clone_ref(py)), handle.into_bound(py).into_any())
+        };
+        this.timers.borrow_mut(py).insert(when, timer);
+        Ok(handle)
+    }
+}
+
+impl Ready {
+    fn as_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match self {
+            Ready::Handle(handle) => handle.bind(py).clone().into_any(),
+            Ready::Standard(handle) => handle.bind(py).clone(),
+            Ready::Completion(future, _) => future.bind(py).clone().into_any(),
+        }
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Ready::Handle(handle) => visit.call(handle),
+            Ready::Standard(handle) => visit.call(handle),
+            Ready::Completion(future, task) => {
+                visit.call(future)?;
+                visit.call(task)
+            }
+        }
+    }
+}
+
+impl Timer {
+    fn is_cancelled(&self, py: Python<'_>) -> bool {
+        match self {
+            Timer::Handle(handle) => handle.bind(py).as_super().get().is_cancelled(py),
+            // `_cancelled` is a slot of a class of the standard library: reading it runs no Python code.
+            Timer::Standard(handle) => handle
+                .bind(py)
+                .getattr(intern!(py, "_cancelled"))
+                .and_then(|cancelled| cancelled.is_truthy())
+                .unwrap_or(false),
+        }
+    }
+
+    fn leaves_the_queue(&self, py: Python<'_>) {
+        match self {
+            Timer::Handle(handle) => handle.get().leaves_the_queue(py),
+            Timer::Standard(handle) => {
+                // A slot again: it can't fail on a handle that asyncio made.
+                let _ = handle.bind(py).setattr(intern!(py, "_scheduled"), false);
+            }
+        }
+    }
+
+    fn into_ready(self, py: Python<'_>) -> Ready {
+        match self {
+            Timer::Handle(handle) => Ready::Handle(handle.into_bound(py).into_super().unbind()),
+            Timer::Standard(handle) => Ready::Standard(handle),
+        }
+    }
+
+    fn as_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match self {
+            Timer::Handle(handle) => handle.bind(py).clone().into_any(),
+            Timer::Standard(handle) => handle.bind(py).clone(),
+        }
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Timer::Handle(handle) => visit.call(handle),
+            Timer::Standard(handle) => visit.call(handle),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a call came from, and tracebacks without this library's own frames.
+
+use std::ffi::c_int;
+
+use pyo3::exceptions::PyAttributeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+use pyo3::{ffi, intern};
+
+use crate::calls;
+
+/// A place in a Python function. It keeps the code alive, never a frame and what its variables hold.
+pub struct Origin {
+    code: Py<PyAny>,
+    instruction: c_int,
+}
+
+impl Origin {
+    /// The innermost Python frame of the calling thread that isn't this library's. None without such a frame.
+    pub fn of_caller(py: Python<'_>) -> Option<Self> {
+        // SAFETY: the GIL is held; `PyEval_GetFrame` lends its frame, `PyFrame_GetBack` and `PyFrame_GetCode` give
+        // references that the `Bound`s own.
+        unsafe {
+            let innermost = ffi::PyEval_GetFrame();
+            let mut frame: Bound<'_, PyAny> = Bound::from_borrowed_ptr_or_opt(py, innermost.cast())?;
+            loop {
+                let pointer = frame.as_ptr().cast();
+                let code: Bound<'_, PyAny> =
+                    Bound::from_owned_ptr(py, ffi::PyFrame_GetCode(pointer).cast());
+                if !is_ours(&code) {
+                    let instruction = ffi::PyFrame_GetLasti(pointer);
+                    return Some(Self { code: code.unbind(), instruction });
+                }
+                frame = Bound::from_owned_ptr_or_opt(py, ffi::PyFrame_GetBack(pointer).cast())?;
+            }
+        }
+    }
+
+    /// `File "app.py", line 3, in main`
+    pub fn describe(&self, py: Python<'_>) -> PyResult<String> {
+        let code = self.code.bind(py);
+        // SAFETY: `code` is a code object, it came from `PyFrame_GetCode`.
+        let line = unsafe { ffi::PyCode_Addr2Line(code.as_ptr().cast(), self.instruction) };
+        let file = code.getattr(intern!(py, "co_filename"))?;
+        let function = code.getattr(intern!(py, "co_qualname"))?;
+        Ok(format!("File \"{file}\", line {line}, in {function}"))
+    }
+
+    /// Tells the readers of an exception where the call was made that failed.
+    pub fn note(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        let note = format!("submitted at {}", self.describe(py)?);
+        match exception.getattr(intern!(py, "__notes__")) {
+            Ok(notes) if notes.contains(&note)? => return Ok(()),
+            Err(error) if !error.is_instance_of::<PyAttributeError>(py) => return Err(error),
+            _ => {}
+        }
+        exception.call_method1(intern!(py, "add_note"), (note,))?;
+        Ok(())
+    }
+
+    pub fn code(&self) -> &Py<PyAny> {
+        &self.code
+    }
+}
+
+/// Whether a code object was compiled from a file of this package.
+fn is_ours(code: &Bound<'_, PyAny>) -> bool {
+    static FOLDER: PyOnceLock<String> = PyOnceLock::new();
+    let py = code.py();
+    let folder = FOLDER.get_or_init(py, || {
+        let file = calls::errors_file(py).map(|file| file.to_string()).unwrap_or_default();
+        file[..file.rfind('/').map_or(0, |slash| slash + 1)].to_owned()
+    });
+    let Ok(file) = code.getattr(intern!(py, "co_filename")) else {
+        return false;
+    };
+    !folder.is_empty()
+        && file
+            .cast::<PyString>()
+            .is_ok_and(|file| file.to_str().is_ok_and(|file| file.starts_with(folder)))
+}
+
+/// Takes this library's entries out of an exception's traceback.
+pub fn strip(py: Python<'_>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+    let traceback = intern!(py, "__traceback__");
+    let next = intern!(py, "tb_next");
+    let is_ours = |entry: &Bound<'_, PyAny>| -> PyResult<bool> {
+        let frame = entry.getattr(intern!(py, "tb_frame"))?;
+        Ok(is_ours(&frame.getattr(intern!(py, "f_code"))?))
+    };
+    let first = exception.getattr(traceback)?;
+    let mut head = first.clone();
+    while !head.is_none() && is_ours(&head)? {
+        head = head.getattr(next)?;
+    }
+    if !head.is(&first) {
+        exception.setattr(traceback, &head)?;
+    }
+    let mut kept = head;
+    while !kept.is_none() {
+        let mut following = kept.getattr(next)?;
+        let before = following.clone();
+        while !following.is_none() && is_ours(&following)? {
+            following = following.getattr(next)?;
+        }
+        if !following.is(&before) {
+            kept.setattr(next, &following)?;
+        }
+        kept = following;
+    }
+    Ok(())
+}
+
+/// `strip` for an error on its way to the caller. Trouble while doing so must not hide the error that matters.
+pub fn stripped(py: Python<'_>, error: PyErr) -> PyErr {
+    let exception = error.value(py);
+    // Before 3.12 an error that was just raised keeps its traceback beside the exception.
+    let kept = match error.traceback(py) {
+        Some(traceback) => exception.setattr(intern!(py, "__traceback__"), traceback),
+        None => Ok(()),
+    };
+    match kept.and_then(|()| strip(py, exception)) {
+        Ok(()) => PyErr::from_value(exception.clone().into_any()),
+        Err(_) => error,
+    }
+}

@@ -1,0 +1,118 @@
+//! Cells that only the holder of the GIL may open.
+//!
+//! Everything in this crate that belongs to Python is guarded by the GIL and by nothing else: a lock around
+//! Python objects would be held while their destructors run. Two cells make that a type:
+//!
+//! - [`GilCell`] moves its value in and out, so no borrow can be alive while Python code runs.
+//! - [`GilRefCell`] lends it; a borrow that is still alive when Python code comes back here is a panic, never
+//!   two aliases.
+
+use std::cell::{Cell, RefCell, RefMut};
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+#[cfg(Py_GIL_DISABLED)]
+compile_error!("asyncio-thread-loop relies on the GIL: free-threaded builds of CPython are not supported");
+
+/// A value that is replaced as a whole.
+pub struct GilCell<T>(Cell<T>);
+
+// SAFETY: every access but `visit` demands a `Python` token, which only the one thread that holds the GIL has;
+// the collector calls `visit` while it holds the GIL itself. `T: Send` because that thread changes.
+unsafe impl<T: Send> Sync for GilCell<T> {}
+
+impl<T> GilCell<T> {
+    pub const fn new(value: T) -> Self {
+        Self(Cell::new(value))
+    }
+
+    pub fn replace(&self, _py: Python<'_>, value: T) -> T {
+        self.0.replace(value)
+    }
+
+    /// Drops the old value last, so that a destructor which comes back here finds the new one.
+    pub fn set(&self, py: Python<'_>, value: T) {
+        drop(self.replace(py, value));
+    }
+}
+
+impl<T: Copy> GilCell<T> {
+    pub fn get(&self, _py: Python<'_>) -> T {
+        self.0.get()
+    }
+}
+
+impl<T: Default> GilCell<T> {
+    pub fn take(&self, py: Python<'_>) -> T {
+        self.replace(py, T::default())
+    }
+
+    /// Looks at the value. `look` must not run Python code that stores into this cell: what it stored would be
+    /// overwritten.
+    pub fn peek<R>(&self, py: Python<'_>, look: impl FnOnce(&T) -> R) -> R {
+        let value = self.take(py);
+        let seen = look(&value);
+        self.set(py, value);
+        seen
+    }
+}
+
+impl<T> GilCell<Option<Py<T>>> {
+    pub fn clone_ref(&self, py: Python<'_>) -> Option<Py<T>> {
+        self.peek(py, |value| value.as_ref().map(|object| object.clone_ref(py)))
+    }
+
+    pub fn bind<'py>(&self, py: Python<'py>) -> Option<Bound<'py, T>> {
+        self.clone_ref(py).map(|object| object.into_bound(py))
+    }
+}
+
+impl<T> GilCell<Option<T>> {
+    pub fn is_some(&self, py: Python<'_>) -> bool {
+        self.peek(py, Option::is_some)
+    }
+}
+
+impl<T> GilCell<T> {
+    /// For `__traverse__`, which has no token although it holds the GIL.
+    pub fn visit(
+        &self,
+        look: impl FnOnce(&T) -> Result<(), PyTraverseError>,
+    ) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector holds the GIL and runs no other code while `look` visits, so nobody moves the value.
+        look(unsafe { &*self.0.as_ptr() })
+    }
+}
+
+/// A collection that is worked on in place, for moments in which no Python code runs.
+pub struct GilRefCell<T>(RefCell<T>);
+
+// SAFETY: as for `GilCell`.
+unsafe impl<T: Send> Sync for GilRefCell<T> {}
+
+impl<T> GilRefCell<T> {
+    pub const fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    pub fn borrow_mut<'a>(&'a self, _py: Python<'a>) -> RefMut<'a, T> {
+        self.0.borrow_mut()
+    }
+
+    /// For `__traverse__`. A collection in use is left out: what it holds counts as reachable this time.
+    pub fn visit(
+        &self,
+        look: impl FnOnce(&T) -> Result<(), PyTraverseError>,
+    ) -> Result<(), PyTraverseError> {
+        self.0.try_borrow().map_or(Ok(()), |value| look(&value))
+    }
+}
+
+/// Visits every object of a collection.
+pub fn visit_all<'a, T: 'a>(
+    visit: &PyVisit<'_>,
+    objects: impl IntoIterator<Item = &'a Py<T>>,
+) -> Result<(), PyTraverseError> {
+    objects.into_iter().try_for_each(|object| visit.call(object))
+}

@@ -1,0 +1,239 @@
+//! What `call_soon` and `call_at` give back: `asyncio.Handle` and `asyncio.TimerHandle`, without their cost.
+//!
+//! In debug mode the loop makes the standard classes instead, which also remember where they were created.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+
+use crate::calls;
+use crate::event_loop::LoopCore;
+use crate::gil::GilCell;
+
+#[pyclass(frozen, subclass, weakref, freelist = 512, module = "asyncio_thread_loop._native")]
+pub struct Handle {
+    /// None once cancelled.
+    callback: GilCell<Option<Py<PyAny>>>,
+    args: GilCell<Option<Py<PyTuple>>>,
+    context: Py<PyAny>,
+}
+
+impl Handle {
+    pub fn new(
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let context = match context {
+            Some(context) => context.clone(),
+            None => calls::copy_context(callback.py())?,
+        };
+        Ok(Self {
+            callback: GilCell::new(Some(callback.clone().unbind())),
+            args: GilCell::new(Some(args.clone().unbind())),
+            context: context.unbind(),
+        })
+    }
+
+    pub fn is_cancelled(&self, py: Python<'_>) -> bool {
+        !self.callback.is_some(py)
+    }
+
+    /// Runs the callback in its context. An error goes to the loop's exception handler; only `SystemExit` and
+    /// `KeyboardInterrupt` come out, as in asyncio.
+    pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (Some(callback), Some(args)) = (this.callback.bind(py), this.args.bind(py)) else {
+            return Ok(());
+        };
+        let Err(error) = run_in_context(this.context.bind(py), &callback, &args) else {
+            return Ok(());
+        };
+        if calls::ends_the_program(py, &error) {
+            return Err(error);
+        }
+        let source = calls::format_callback_source(py)?.call1((&callback, &args))?;
+        let report = PyDict::new(py);
+        report.set_item("message", format!("Exception in callback {source}"))?;
+        report.set_item("exception", error.value(py))?;
+        report.set_item("handle", slf)?;
+        event_loop.call_method1(intern!(py, "call_exception_handler"), (report,))?;
+        Ok(())
+    }
+
+    fn clear(&self, py: Python<'_>) -> bool {
+        drop(self.args.take(py));
+        self.callback.take(py).is_some()
+    }
+}
+
+#[pymethods]
+impl Handle {
+    pub fn cancel(&self, py: Python<'_>) {
+        self.clear(py);
+    }
+
+    fn cancelled(&self, py: Python<'_>) -> bool {
+        self.is_cancelled(py)
+    }
+
+    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
+        self.context.clone_ref(py)
+    }
+
+    #[getter]
+    fn _cancelled(&self, py: Python<'_>) -> bool {
+        self.is_cancelled(py)
+    }
+
+    #[getter]
+    fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.callback.clone_ref(py)
+    }
+
+    #[getter]
+    fn _args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
+        self.args.clone_ref(py)
+    }
+
+    #[getter]
+    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
+        self.context.clone_ref(py)
+    }
+
+    #[getter]
+    fn _source_traceback(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    /// Makes `isinstance(handle, asyncio.Handle)` true.
+    #[getter]
+    fn __class__<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
+        calls::asyncio_handle(py)
+    }
+
+    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        calls::asyncio_handle(slf.py())?.call_method1(intern!(slf.py(), "__repr__"), (slf,))
+    }
+
+    fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        calls::asyncio_handle(slf.py())?.call_method1(intern!(slf.py(), "_repr_info"), (slf,))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.callback.visit(|callback| visit.call(callback))?;
+        self.args.visit(|args| visit.call(args))?;
+        visit.call(&self.context)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        slf.get().clear(slf.py());
+    }
+}
+
+#[pyclass(frozen, extends = Handle, module = "asyncio_thread_loop._native")]
+pub struct TimerHandle {
+    /// Seconds on the loop's clock.
+    when: f64,
+    event_loop: Py<LoopCore>,
+    /// In the loop's queue of timers, as opposed to run or removed.
+    scheduled: GilCell<bool>,
+}
+
+impl TimerHandle {
+    pub fn create(
+        event_loop: &Bound<'_, LoopCore>,
+        when: f64,
+        handle: Handle,
+    ) -> PyResult<Py<TimerHandle>> {
+        let timer = Self {
+            when,
+            event_loop: event_loop.clone().unbind(),
+            scheduled: GilCell::new(true),
+        };
+        Py::new(event_loop.py(), PyClassInitializer::from(handle).add_subclass(timer))
+    }
+
+    pub fn leaves_the_queue(&self, py: Python<'_>) {
+        self.scheduled.set(py, false);
+    }
+}
+
+#[pymethods]
+impl TimerHandle {
+    fn cancel(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let this = slf.get();
+        if slf.as_super().get().clear(py) && this.scheduled.get(py) {
+            LoopCore::note_cancelled_timer(this.event_loop.bind(py));
+        }
+    }
+
+    fn when(&self) -> f64 {
+        self.when
+    }
+
+    #[getter]
+    fn _when(&self) -> f64 {
+        self.when
+    }
+
+    #[getter]
+    fn _scheduled(&self, py: Python<'_>) -> bool {
+        self.scheduled.get(py)
+    }
+
+    #[getter]
+    fn __class__<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
+        calls::asyncio_timer_handle(py)
+    }
+
+    fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let info = calls::asyncio_handle(py)?.call_method1(intern!(py, "_repr_info"), (slf,))?;
+        info.call_method1(intern!(py, "insert"), (1, format!("when={}", slf.get().when)))?;
+        Ok(info)
+    }
+
+    fn __lt__(&self, other: &Bound<'_, TimerHandle>) -> bool {
+        self.when < other.get().when
+    }
+
+    fn __le__(&self, other: &Bound<'_, TimerHandle>) -> bool {
+        self.when <= other.get().when
+    }
+
+    fn __gt__(&self, other: &Bound<'_, TimerHandle>) -> bool {
+        self.when > other.get().when
+    }
+
+    fn __ge__(&self, other: &Bound<'_, TimerHandle>) -> bool {
+        self.when >= other.get().when
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)
+    }
+}
+
+/// `context.run(callback, *args)` without a Python frame of its own.
+pub fn run_in_context(
+    context: &Bound<'_, PyAny>,
+    callback: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+) -> PyResult<()> {
+    let py = context.py();
+    // SAFETY: `context` is alive until it is left again below; entering checks its type.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let returned = callback.call1(args.clone());
+    // SAFETY: it was entered on this thread just above. The error of the call, if any, is held by `returned`.
+    let left = unsafe { ffi::PyContext_Exit(context.as_ptr()) };
+    returned?;
+    if left != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    Ok(())
+}

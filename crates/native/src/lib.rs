@@ -1,0 +1,48 @@
+//! `asyncio_thread_loop._native`: the Python objects of asyncio-thread-loop.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `bridge` | `submit` and `evaluate` |
+//! | `portal` | the way into one running loop |
+//! | `future` | the Rust half of `Future` |
+//! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
+//! | `boundary`, `frames` | where calls came from, tracebacks without this library |
+//! | `gil`, `calls` | cells under the GIL, cheap calls into Python |
+//!
+//! No protocol between threads lives here: those are in `asyncio-thread-loop-core`.
+
+mod boundary;
+mod bridge;
+mod calls;
+mod descriptors;
+mod event_loop;
+mod frames;
+mod future;
+mod gil;
+mod handle;
+mod portal;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = true)]
+mod _native {
+    #[pymodule_export]
+    use crate::boundary::{Boundary, BoundaryIterator};
+    #[pymodule_export]
+    use crate::bridge::{BridgeCore, check_timeout};
+    #[pymodule_export]
+    use crate::event_loop::LoopCore;
+    #[pymodule_export]
+    use crate::future::FutureCore;
+    #[pymodule_export]
+    use crate::handle::{Handle, TimerHandle};
+    #[pymodule_export]
+    use crate::portal::Portal;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) {
+        asyncio_thread_loop_core::fork::watch();
+    }
+}

@@ -1,0 +1,330 @@
+//! The way into one running loop: what was accepted and hasn't ended, who may still enter, which thread it is.
+//!
+//! A call arrives as a [`Start`]: a future with its coroutine, and the context to run it in. On the native loop it
+//! travels in the loop's own inbox. For any other loop the portal keeps an inbox of its own, and asks for one
+//! `call_soon_threadsafe` whenever a call finds it idle, so that a burst of calls wakes the loop once.
+
+use std::sync::Arc;
+
+use asyncio_thread_loop_core::fork;
+use asyncio_thread_loop_core::inbox::{Inbox, Wake};
+use asyncio_thread_loop_core::outcome::Wakes;
+use asyncio_thread_loop_core::poller::Poller;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::calls;
+use crate::event_loop::{Job, LoopCore};
+use crate::future::{End, FutureCore};
+use crate::gil::{GilCell, GilRefCell, visit_all};
+
+#[pyclass(frozen, weakref, module = "asyncio_thread_loop._native")]
+pub struct Portal {
+    event_loop: Py<PyAny>,
+    /// The loop once more, if it is the native one.
+    native: Option<Py<LoopCore>>,
+    /// Calls for a loop that isn't native.
+    inbox: Inbox<Start>,
+    /// Every future that was accepted and hasn't ended. It also keeps their tasks alive: asyncio itself doesn't.
+    live: GilRefCell<Vec<Py<FutureCore>>>,
+    accepting: GilCell<bool>,
+    thread: u64,
+    epoch: u32,
+}
+
+/// A call on its way to the loop.
+pub struct Start {
+    pub future: Py<FutureCore>,
+    pub context: Py<PyAny>,
+}
+
+/// What is left to do so that the loop notices a call; it needs no interpreter.
+#[must_use = "a sleeping loop doesn't notice"]
+pub enum Bell {
+    Silent,
+    Loop(Arc<Poller>),
+}
+
+impl Bell {
+    pub fn ring(self) {
+        if let Bell::Loop(poller) = self {
+            poller.wake();
+        }
+    }
+}
+
+impl Portal {
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whether calls are accepted; in a forked child they never are.
+    pub fn is_open(&self, py: Python<'_>) -> bool {
+        self.accepting.get(py) && self.epoch == fork::epoch()
+    }
+
+    /// Whether the calling thread is the one that runs the loop.
+    pub fn runs_here(&self, _py: Python<'_>) -> bool {
+        self.thread == calls::thread_ident() && self.epoch == fork::epoch()
+    }
+
+    /// Accepts a call. The future must be new and belong to this portal, which must be open.
+    pub fn send(
+        slf: &Bound<'_, Self>,
+        future: &Bound<'_, FutureCore>,
+        context: Bound<'_, PyAny>,
+    ) -> PyResult<Bell> {
+        let py = slf.py();
+        let this = slf.get();
+        {
+            let mut live = this.live.borrow_mut(py);
+            future.get().slot.set(py, u32::try_from(live.len()).ok());
+            live.push(future.clone().unbind());
+        }
+        let start = Start { future: future.clone().unbind(), context: context.unbind() };
+        let sent = match &this.native {
+            Some(native) => LoopCore::leave(native.bind(py), Job::Start(start)),
+            None => this.leave(slf, start),
+        };
+        sent.inspect_err(|_| Self::forget(slf, future.get()))
+    }
+
+    fn leave(&self, slf: &Bound<'_, Self>, start: Start) -> PyResult<Bell> {
+        let py = slf.py();
+        match self.inbox.push(start) {
+            Ok(Wake::NotNeeded) => Ok(Bell::Silent),
+            Ok(Wake::Needed) => {
+                let drain = slf.getattr(intern!(py, "_drain"))?;
+                self.event_loop
+                    .call_method1(py, intern!(py, "call_soon_threadsafe"), (drain,))
+                    .map(|_| Bell::Silent)
+            }
+            Err(_) => Err(closed()),
+        }
+    }
+
+    /// Begins the work of a call, on the loop's thread. Whatever goes wrong becomes the future's outcome.
+    pub fn start(py: Python<'_>, start: Start) {
+        let future = start.future.into_bound(py);
+        let this = future.get();
+        let Some(coroutine) = this.start(py) else {
+            return;
+        };
+        let begun = this.portal(py).map_or_else(
+            || Err(closed()),
+            |portal| {
+                let context = start.context.bind(py);
+                let task = portal.get().create_task(coroutine.bind(py), context)?;
+                this.runs_as(py, &task)?;
+                let callback = match portal.get().native {
+                    Some(_) => future.clone().into_any(),
+                    None => Bound::new(py, Completion(future.clone().unbind()))?.into_any(),
+                };
+                calls::call_method_with_context(
+                    intern!(py, "add_done_callback"),
+                    [&task, &callback, context],
+                )
+            },
+        );
+        if let Err(error) = begun {
+            let ended = coroutine
+                .call_method0(py, intern!(py, "close"))
+                .and_then(|_| FutureCore::finish(&future, End::Error(error.into_value(py).into_any())));
+            if let Err(error) = ended {
+                error.write_unraisable(py, Some(&future));
+            }
+        }
+    }
+
+    fn create_task<'py>(
+        &self,
+        coroutine: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static LOOP_AND_CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+        let py = coroutine.py();
+        let event_loop = self.event_loop.bind(py);
+        if event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none() {
+            if self.native.is_some() {
+                let names = calls::names(py, &LOOP_AND_CONTEXT, ["loop", "context"]);
+                let class = calls::asyncio_task(py)?.as_any();
+                return calls::call_with_names(class, [coroutine, event_loop, context], names);
+            }
+            return calls::call_method_with_context(
+                intern!(py, "create_task"),
+                [event_loop, coroutine, context],
+            );
+        }
+        // A task factory need not know about contexts.
+        let create = event_loop.getattr(intern!(py, "create_task"))?;
+        context.call_method1(intern!(py, "run"), (create, coroutine))
+    }
+
+    /// The future ended; it needs no keeping any more.
+    pub fn forget(slf: &Bound<'_, Self>, future: &FutureCore) {
+        let py = slf.py();
+        let Some(slot) = future.slot.replace(py, None) else {
+            return;
+        };
+        let removed = {
+            let mut live = slf.get().live.borrow_mut(py);
+            let slot_index = slot as usize;
+            let removed = live.swap_remove(slot_index);
+            if let Some(moved) = live.get(slot_index) {
+                moved.get().slot.set(py, Some(slot));
+            }
+            removed
+        };
+        drop(removed);
+    }
+
+    /// Wakes the callers of a future that ended: the loop does it when it has let go of the GIL, anybody else now.
+    pub fn wake(slf: &Bound<'_, Self>, wakes: Wakes) {
+        if wakes.is_empty() {
+            return;
+        }
+        let py = slf.py();
+        match &slf.get().native {
+            Some(native) if slf.get().runs_here(py) => native.get().wake_later(py, wakes),
+            _ => wakes.fire(),
+        }
+    }
+
+    /// Asks a running task to stop.
+    pub fn cancel_task(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.runs_here(py) {
+            return task.call_method0(intern!(py, "cancel"))?.is_truthy();
+        }
+        if this.epoch != fork::epoch() {
+            return Ok(false);
+        }
+        let cancel = task.getattr(intern!(py, "cancel"))?;
+        this.event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), (cancel,))?;
+        Ok(true)
+    }
+
+    /// Tells the loop's exception handler of an exception that nobody asked for: on the loop's thread while it
+    /// runs, here otherwise.
+    pub fn report_unretrieved(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let report = PyDict::new(py);
+        report.set_item("message", "Future exception was never retrieved")?;
+        report.set_item("exception", exception)?;
+        let event_loop = this.event_loop.bind(py);
+        let handle = event_loop.getattr(intern!(py, "call_exception_handler"))?;
+        if this.is_open(py) && !this.runs_here(py) {
+            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (handle, report))?;
+        } else {
+            handle.call1((report,))?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Portal {
+    /// To be made on the thread that will run the loop.
+    #[new]
+    fn new(event_loop: Bound<'_, PyAny>) -> Self {
+        let native = event_loop.cast::<LoopCore>().ok().map(|native| native.clone().unbind());
+        let inbox = Inbox::new();
+        // Idle from the start: the first call asks for a drain.
+        let idle = inbox.announce_sleep();
+        debug_assert!(idle);
+        Self {
+            event_loop: event_loop.unbind(),
+            native,
+            inbox,
+            live: GilRefCell::new(Vec::new()),
+            accepting: GilCell::new(true),
+            thread: calls::thread_ident(),
+            epoch: fork::epoch(),
+        }
+    }
+
+    /// Refuses further calls; what was accepted before is in the loop's queue.
+    fn close(&self, py: Python<'_>) {
+        self.accepting.set(py, false);
+    }
+
+    #[getter]
+    fn is_stale(&self) -> bool {
+        self.epoch != fork::epoch()
+    }
+
+    /// The unfinished futures.
+    fn unfinished<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let live: Vec<_> = self.live.borrow_mut(py).iter().map(|future| future.clone_ref(py)).collect();
+        PyList::new(py, live)
+    }
+
+    /// Ends every unfinished future with an error of its own, which nobody needs to ask for.
+    fn give_up(slf: &Bound<'_, Self>, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        let abandoned = std::mem::take(&mut *slf.get().live.borrow_mut(py));
+        for future in abandoned {
+            let future = future.into_bound(py);
+            future.get().slot.set(py, None);
+            future.get().close_unstarted(py)?;
+            let error = calls::error(calls::closed_error(py), message).into_value(py).into_any();
+            if FutureCore::finish(&future, End::Error(error))? {
+                future.get().hush(py);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the calls that came for a loop that isn't native.
+    fn _drain(&self, py: Python<'_>) {
+        let mut starts = Vec::new();
+        loop {
+            self.inbox.drain(&mut starts);
+            for start in starts.drain(..) {
+                Self::start(py, start);
+            }
+            if self.inbox.announce_sleep() {
+                return;
+            }
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.native)?;
+        self.live.visit(|live| visit_all(&visit, live))
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let live = std::mem::take(&mut *slf.get().live.borrow_mut(slf.py()));
+        drop(live);
+    }
+}
+
+/// Ends a future when its task is done, on a loop that isn't native. (The native one knows futures.)
+#[pyclass(frozen, module = "asyncio_thread_loop._native")]
+struct Completion(Py<FutureCore>);
+
+#[pymethods]
+impl Completion {
+    fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        FutureCore::complete(self.0.bind(task.py()), task)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+pub fn closed() -> PyErr {
+    Python::attach(|py| {
+        calls::error(
+            calls::closed_error(py),
+            "the AsyncioThreadLoop isn't running: call it inside its `with` block, or between start() and shutdown()",
+        )
+    })
+}

@@ -1,0 +1,131 @@
+# What the project's engineers run. Environments are made inside the checkout, one per CPython (.venv-3.11, ...).
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+set positional-arguments
+
+here := justfile_directory()
+target := env("CARGO_TARGET_DIR", here / "target")
+
+# The CPythons to build for and test on (PYTHONS="3.12" narrows it), and those of them that run here.
+versions := env("PYTHONS", "3.11 3.12 3.13")
+pythons := shell(here / ".ci/pythons" + ' $1', versions)
+found := shell('awk "NF > 1 { print \$1 }" <<< "$1" | xargs', pythons)
+
+# The first of them also runs the linters, the docs, the benchmarks and the demo.
+main := shell('echo "${1%% *}"', found)
+bin := here / ".venv-" + main / "bin"
+
+# pyo3's build script asks this interpreter what to build for; maturin names its own.
+export PYO3_PYTHON := bin / "python"
+
+_default:
+    @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
+
+# make the environments and install what every recipe uses
+setup: (_envs found) (_need "lint") (_need "docs") (_need "bench")
+
+# format Rust and Python in place
+fmt: (_envs main) (_need "lint")
+    cargo fmt --all
+    {{ bin }}/ruff check --quiet --select I --fix .
+    {{ bin }}/ruff format .
+
+# formatting, linters, types, stubs against the built module
+lint: (_install main) (_need "lint")
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    {{ bin }}/ruff format --check .
+    {{ bin }}/ruff check .
+    {{ bin }}/mypy --strict --python-executable {{ bin }}/python python
+    {{ bin }}/pyright --pythonpath {{ bin }}/python
+    {{ bin }}/pyright --pythonpath {{ bin }}/python --verifytypes asyncio_thread_loop --ignoreexternal
+    {{ bin }}/stubtest asyncio_thread_loop
+
+# the core's tests, then pytest on the installed wheel with every CPython found; arguments go to pytest
+test *args: _test-core (_install found)
+    #!/usr/bin/env bash
+    set -euo pipefail
+    elsewhere=$(mktemp -d)  # away from the checkout only the installed wheel can be imported
+    trap 'rm -rf "$elsewhere"' EXIT
+    cd "$elsewhere"
+    while read -r version python; do
+        echo "CPython $version: ${python:-NOT TESTED, none that runs was found here}"
+    done <<< "{{ pythons }}"
+    for version in {{ found }}; do
+        bin="{{ here }}/.venv-$version/bin"
+        echo "== pytest on $("$bin/python" --version), installed wheel"
+        "$bin/python" -I -c 'import asyncio_thread_loop as a, sys; sys.exit(not a.__file__.startswith(sys.prefix))'
+        "$bin/pytest" -c "{{ here }}/pyproject.toml" --rootdir "{{ here }}" "{{ here }}/tests" "$@"
+    done
+
+# model-check the core's protocols
+loom:
+    RUSTFLAGS="--cfg atl_loom" CARGO_TARGET_DIR="{{ target }}/loom" \
+        cargo test --release -p asyncio-thread-loop-core --test loom
+
+# the core's stress example under valgrind
+valgrind:
+    cargo build -p asyncio-thread-loop-core --example stress
+    valgrind --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite,indirect \
+        "{{ target }}/debug/examples/stress"
+
+# measure, interleaved with the standard loop and uvloop; arguments go to the benchmarks
+bench *args: (_install main) (_need "bench")
+    {{ bin }}/python -m benches "$@"
+
+# a plain synchronous script downloads 2,000 times from a real aiohttp server
+demo: (_install main)
+    {{ bin }}/python examples/download.py
+
+# build the documentation and run its examples
+docs: (_install main) (_need "docs")
+    {{ bin }}/sphinx-build -q -n -W --keep-going -b html docs docs/_build/html
+    {{ bin }}/sphinx-build -q -n -W --keep-going -b doctest docs docs/_build/doctest
+    @echo "docs/_build/html/index.html"
+
+# build one wheel per CPython found, into dist/
+wheel: (_wheels found)
+
+# everything, as before a release
+ci: lint test loom valgrind docs (bench "--quick")
+
+[private]
+_test-core:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if cargo nextest --version > /dev/null 2>&1; then
+        cargo nextest run -p asyncio-thread-loop-core
+        cargo test --doc -p asyncio-thread-loop-core
+    else
+        cargo test -p asyncio-thread-loop-core
+    fi
+
+[private]
+_envs wanted:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    [ -n "{{ wanted }}" ] || { echo "none of CPython {{ versions }} runs here (with venv and ensurepip)" >&2; exit 1; }
+    for version in {{ wanted }}; do
+        venv=.venv-$version
+        if ! "$venv/bin/python" -m pip --version > /dev/null 2>&1; then
+            "$(awk -v v="$version" '$1 == v { print $2 }' <<< "{{ pythons }}")" -m venv --clear "$venv"
+        fi
+        "$venv/bin/python" -m pip install --quiet -r requirements/test.txt
+    done
+
+[private]
+_need purpose:
+    {{ bin }}/python -m pip install --quiet -r requirements/{{ purpose }}.txt
+
+[private]
+_wheels wanted: (_envs wanted)
+    rm -rf dist
+    for version in {{ wanted }}; do \
+        {{ bin }}/maturin build --release --out dist --interpreter ".venv-$version/bin/python"; \
+    done
+
+[private]
+_install wanted: (_wheels wanted)
+    for version in {{ wanted }}; do \
+        .venv-$version/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*-cp${version/./}-*.whl; \
+    done

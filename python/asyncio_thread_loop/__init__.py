@@ -1,0 +1,23 @@
+"""Call async code from synchronous code as if it were an ordinary function call."""
+
+from ._default import get_default_loop as get_default_loop
+from ._default import run as run
+from ._errors import DeadlockError as DeadlockError
+from ._errors import ForkedError as ForkedError
+from ._errors import LoopClosedError as LoopClosedError
+from ._event_loop import EventLoop as EventLoop
+from ._future import Future as Future
+from ._loop import AsyncioThreadLoop as AsyncioThreadLoop
+from ._loop import SimpleAsyncioThreadLoop as SimpleAsyncioThreadLoop
+
+__all__ = [
+    "AsyncioThreadLoop",
+    "DeadlockError",
+    "EventLoop",
+    "ForkedError",
+    "Future",
+    "LoopClosedError",
+    "SimpleAsyncioThreadLoop",
+    "get_default_loop",
+    "run",
+]

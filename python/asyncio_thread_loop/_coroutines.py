@@ -1,0 +1,67 @@
+"""What may be submitted, and the coroutine it becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+__all__ = ["as_coroutine", "call_in_coroutine", "close_unstarted", "is_async_callable"]
+
+
+def is_async_callable(fn: object) -> bool:
+    """Whether `fn` is a coroutine function, a partial of one, or an object whose `__call__` is one."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return (
+        asyncio.iscoroutinefunction(fn)
+        or inspect.iscoroutinefunction(fn)
+        or (callable(fn) and not inspect.isroutine(fn) and inspect.iscoroutinefunction(type(fn).__call__))
+    )
+
+
+def as_coroutine(
+    work: object, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+) -> Coroutine[Any, Any, Any]:
+    """The coroutine of an awaitable, or of a coroutine function with its arguments.
+
+    Raises `TypeError` for anything else, without calling it.
+    """
+    if inspect.isawaitable(work):
+        if args or kwargs:
+            close_unstarted(work)
+            raise TypeError(
+                f"{work!r} takes no arguments any more: submit the coroutine alone, or the coroutine function "
+                "with its arguments"
+            )
+        return work if inspect.iscoroutine(work) else _await(work)
+    if isinstance(work, type) or not is_async_callable(work):
+        if callable(work):
+            raise TypeError(
+                f"a coroutine, an awaitable or a coroutine function was expected, got {work!r}; "
+                "to call a plain function on the loop's thread, use call()"
+            )
+        raise TypeError(f"a coroutine, an awaitable or a coroutine function was expected, got {work!r}")
+    assert callable(work)
+    awaitable = work(*args, **(kwargs or {}))
+    return awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
+
+
+def close_unstarted(*work: object) -> None:
+    """Closes those that are coroutines nobody has started, so that Python doesn't warn about them."""
+    for coroutine in work:
+        if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            coroutine.close()
+
+
+async def call_in_coroutine(
+    fn: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, object]
+) -> Any:
+    """A plain call as a coroutine."""
+    return fn(*args, **kwargs)
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

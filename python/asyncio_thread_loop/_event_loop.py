@@ -1,0 +1,74 @@
+"""`EventLoop`: an asyncio event loop whose scheduling is Rust."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import weakref
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from ._native import LoopCore
+
+__all__ = ["EventLoop"]
+
+# Bound once: a program that replaces `asyncio.SelectorEventLoop` later doesn't change what this one is.
+_Standard = asyncio.SelectorEventLoop
+
+
+class EventLoop(LoopCore, _Standard):
+    """A complete asyncio event loop, with its ready queue, timers, poller and cross-thread calls in Rust.
+
+    Transports, servers, TLS, subprocesses, DNS, signals and executors are the standard library's. Timers are precise
+    to microseconds rather than milliseconds. `call_soon_threadsafe` writes to the kernel only if the loop sleeps.
+
+    It is the loop under `AsyncioThreadLoop` and works without it:
+
+    >>> async def main():
+    ...     return await asyncio.sleep(0.01, "slept")
+    >>> with asyncio.Runner(loop_factory=EventLoop) as runner:
+    ...     runner.run(main())
+    'slept'
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_Watched(self))  # type: ignore[call-arg]
+
+    def close(self) -> None:
+        """Closes the loop, which must not be running, and lets go of all that was scheduled. Idempotent."""
+        super().close()
+        self._release()
+
+
+class _Watched(selectors.BaseSelector):
+    """Stands where the standard loop has its selector: transports ask it what a descriptor is watched for.
+
+    It is never asked to select.
+    """
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = weakref.ref(loop)
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        loop = self._loop()
+        reads, writes = loop._watched(fd) if loop is not None else (False, False)
+        if not (reads or writes):
+            raise KeyError(f"{fileobj!r} is not registered")
+        events = selectors.EVENT_READ * reads | selectors.EVENT_WRITE * writes
+        return selectors.SelectorKey(fileobj, fd, events, None)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> NoReturn:
+        raise NotImplementedError("EventLoop keeps its descriptors itself: use add_reader() and add_writer()")
+
+    def unregister(self, fileobj: Any) -> NoReturn:
+        raise NotImplementedError("EventLoop keeps its descriptors itself: use remove_reader() and remove_writer()")
+
+    def select(self, timeout: float | None = None) -> NoReturn:
+        raise NotImplementedError("EventLoop polls by itself")
+
+
+EventLoop.__module__ = "asyncio_thread_loop"

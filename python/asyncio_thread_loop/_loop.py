@@ -1,0 +1,454 @@
+"""`AsyncioThreadLoop`: synchronous code calls coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from . import _many
+from ._coroutines import call_in_coroutine, close_unstarted, is_async_callable
+from ._errors import DeadlockError, ForkedError
+from ._future import Future
+from ._native import BridgeCore, FutureCore, boundary, check_timeout
+from ._session import Session
+from ._start_task import TaskStatus
+
+__all__ = ["AsyncioThreadLoop", "SimpleAsyncioThreadLoop"]
+
+T = TypeVar("T")
+Self = TypeVar("Self", bound="AsyncioThreadLoop")
+
+#: Seconds that cleanup gets after a timeout or Ctrl-C, unless `exit_timeout` is shorter.
+GRACE = 1.0
+
+#: Seconds within which a loop that isn't blocked takes notice of a cancellation.
+_RESPONSE = 0.1
+
+_numbers = itertools.count()
+
+
+class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):
+    """Runs an asyncio event loop in a thread of its own, for code that isn't asynchronous itself.
+
+    Used like a `ThreadPoolExecutor`: any thread submits coroutines and gets `Future`s back. Every step of every
+    coroutine runs on the loop's thread. Leaving the `with` block ends everything gracefully: what is due runs, every
+    task is cancelled and its cleanup waited for, async generators and the default executor are shut down, the thread
+    is joined. After that the same object can be entered again, on a fresh loop.
+
+    - `exit_timeout`: seconds the exit may take; None for as long as it takes. When they are over, every future
+      resolves with `LoopClosedError` and a `RuntimeWarning` names the tasks in the way, with their stacks.
+    - `loop_factory`: makes the event loop; `EventLoop` if None. `asyncio.new_event_loop` and
+      `uvloop.new_event_loop` work as well.
+    - `name`: the thread's name.
+    - `debug`: asyncio's debug mode, on or off; None leaves it to the environment (`PYTHONASYNCIODEBUG`).
+    - `initializer`, `initargs`: called on the loop's thread before any work.
+    - `propagate_context`: with `"in"` coroutines see the caller's context variables; with `"both"` what they change
+      is carried back by `evaluate`, too.
+    - `on_fork`: in a forked child the loop restarts at its first use (`"restart"`), or raises `ForkedError`
+      (`"raise"`).
+
+    Raises `TypeError` or `ValueError` for arguments that make no sense.
+
+    >>> async def greet(name):
+    ...     await asyncio.sleep(0.01)
+    ...     return f"hello {name}"
+    >>> with AsyncioThreadLoop() as loop:
+    ...     loop.evaluate(greet("world"))
+    'hello world'
+    """
+
+    def __init__(
+        self,
+        exit_timeout: float | None = None,
+        *,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        name: str | None = None,
+        debug: bool | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        propagate_context: Literal["in", "both"] = "in",
+        on_fork: Literal["restart", "raise"] = "restart",
+    ) -> None:
+        check_timeout(exit_timeout)
+        for argument, value in (("loop_factory", loop_factory), ("initializer", initializer)):
+            if value is not None and not callable(value):
+                raise TypeError(f"{argument} must be callable, got {value!r}")
+        if initializer is not None and is_async_callable(initializer):
+            raise TypeError(f"initializer must be a plain function, got the coroutine function {initializer!r}")
+        if propagate_context not in ("in", "both"):
+            raise ValueError(f'propagate_context must be "in" or "both", got {propagate_context!r}')
+        if on_fork not in ("restart", "raise"):
+            raise ValueError(f'on_fork must be "restart" or "raise", got {on_fork!r}')
+        self.exit_timeout = exit_timeout
+        self._loop_factory = loop_factory
+        self._name = f"AsyncioThreadLoop-{next(_numbers)}" if name is None else name
+        self._debug = debug
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        self._carries_context_back = propagate_context == "both"
+        self._on_fork = on_fork
+        self._session: Session | None = None
+        self._life = threading.Lock()
+        _instances.add(self)
+
+    def __repr__(self) -> str:
+        session = self._live_session()
+        return f"<{type(self).__name__} {self._name} {'closed' if session is None else 'running'}>"
+
+    # Life
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The running event loop; None before it starts and after it ends."""
+        session = self._live_session()
+        return None if session is None else session.loop
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread that runs the loop; None before it starts and after it ends."""
+        session = self._live_session()
+        return None if session is None else session.thread
+
+    @boundary
+    def start(self: Self) -> Self:
+        """Starts the loop and returns when it runs. For programs that can't use `with`.
+
+        Raises `RuntimeError` if it runs already, and whatever `loop_factory` or `initializer` raised.
+
+        >>> loop = AsyncioThreadLoop().start()
+        >>> loop.evaluate(asyncio.sleep(0, "done"))
+        'done'
+        >>> loop.close()
+        """
+        with self._life:
+            if self._live_session() is not None:
+                raise RuntimeError(f"{self!r} runs already")
+            session = Session(
+                loop_factory=self._loop_factory,
+                name=self._name,
+                debug=self._debug,
+                initializer=self._initializer,
+                initargs=self._initargs,
+                on_end=_forgetting(self),
+            )
+            session.exit_timeout = self.exit_timeout
+            session.start()
+            self._session = session
+            self._portal = session.portal
+        return self
+
+    @boundary
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = True, timeout: float | None = None
+    ) -> None:
+        """Ends the loop gracefully. May be called twice and from any thread.
+
+        New work is refused from here on. What is due runs; then every task on the loop is cancelled, or with
+        `cancel_futures=False` submitted work is waited for first; cleanup is waited for; async generators and the
+        default executor are shut down; the loop is closed and its thread joined.
+
+        `timeout` is in seconds and bounds the exit, as `exit_timeout` does when it is None. When it passes, every
+        future resolves with `LoopClosedError`, and a `RuntimeWarning` names the tasks in the way with their stacks.
+        Without either the exit waits for ever, and logs a warning after 10 seconds. With `wait=False` it goes on in
+        the background.
+
+        Raises `DeadlockError` on the loop's own thread, unless `wait` is false.
+        """
+        check_timeout(timeout)
+        session = self._session
+        if session is None:
+            return
+        if session.is_stale:
+            self._forget_parent()
+            return
+        if wait and session.runs_here:
+            raise DeadlockError(
+                "shutdown() would wait for the thread it was called on; use wait=False, or call it from another thread"
+            )
+        session.ask_to_leave(cancel=cancel_futures)
+        if wait:
+            session.wait(self.exit_timeout if timeout is None else timeout)
+            self._forget(session)
+
+    def close(self) -> None:
+        """The same as `shutdown()`."""
+        self.shutdown()
+
+    def __enter__(self: Self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        self.shutdown()
+
+    def _live_session(self) -> Session | None:
+        session = self._session
+        return None if session is None or session.is_stale or session.portal is None else session
+
+    def _forget(self, session: Session) -> None:
+        """The session has ended, or was given up."""
+        if self._session is session:
+            self._session = None
+            self._portal = None
+
+    # Fork
+
+    def _forget_parent(self) -> None:
+        """In a forked child: lets go of the parent's loop without touching it."""
+        if self._session is not None and self._session.is_stale:
+            _inherited.append(self._session)
+            self._session = None
+            self._portal = None
+
+    def _after_fork(self) -> None:
+        """In a forked child, at the first call: a loop of its own, or an error."""
+        if self._on_fork == "raise":
+            raise ForkedError(f"{self._name} belongs to the process that forked this one")
+        with _restarting:
+            if self._session is None or self._session.is_stale:
+                self._forget_parent()
+                self.start()
+
+    # Calls. `submit` and `evaluate` are native.
+
+    @boundary
+    def evaluate_many(
+        self,
+        coros: Iterable[Awaitable[T]],
+        timeout: float | None = None,
+        *,
+        limit: int | None = None,
+        return_exceptions: bool = False,
+        progress: bool | Callable[[int, int | None], object] | None = None,
+    ) -> list[T]:
+        """Runs many coroutines at once and returns their results, in order.
+
+        `coros` may be lazy, even endless but for the work it does on demand: with `limit` at most so many of them are
+        pulled and unfinished at any time. It is iterated on the calling thread.
+
+        The first failure stops the pulling and cancels the rest; when their cleanup is done, or its grace of 1 second
+        is over, the first error in input order is raised. With `return_exceptions=True` errors are results.
+        `timeout` is in seconds, for all of them together; when it passes, the rest is cancelled likewise and
+        `TimeoutError` is raised.
+
+        `progress=True` draws a progress bar (`pip install asyncio-thread-loop[progress]`); a callable is called with
+        the number done and the total, None if that isn't known, on the calling thread.
+
+        Raises `DeadlockError` on the loop's own thread, and otherwise what `submit` does.
+
+        >>> async def double(number):
+        ...     await asyncio.sleep(0.001)
+        ...     return 2 * number
+        >>> with AsyncioThreadLoop() as loop:
+        ...     loop.evaluate_many((double(number) for number in range(5)), limit=2)
+        [0, 2, 4, 6, 8]
+        """
+        return _many.evaluate_many(self, coros, timeout, limit, return_exceptions, progress)
+
+    @boundary
+    def map(  # type: ignore[override]  # an executor's `map` takes plain functions
+        self,
+        async_fn: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Runs `async_fn` on the items of the iterables at once, and iterates over the results in order.
+
+        As `Executor.map` does, it submits everything before it returns, unless `buffersize` says how many calls may
+        be submitted ahead of the results taken. `timeout` is in seconds from this call. An iteration that ends
+        early, by an error, a timeout or `close()`, cancels the rest.
+
+        >>> async def add(a, b):
+        ...     return a + b
+        >>> with AsyncioThreadLoop() as loop:
+        ...     list(loop.map(add, [1, 2], [10, 20]))
+        [11, 22]
+        """
+        return _many.map(self, async_fn, iterables, timeout, buffersize)
+
+    @boundary
+    def as_completed(
+        self, coros: Iterable[Awaitable[T]], *, limit: int | None = None, timeout: float | None = None
+    ) -> Iterator[Future[T]]:
+        """Runs many coroutines at once and iterates over their futures as they end.
+
+        With `limit` at most so many are pulled and unfinished. `timeout` is in seconds from this call. An iteration
+        that ends early cancels the rest.
+
+        >>> async def after(seconds):
+        ...     await asyncio.sleep(seconds)
+        ...     return seconds
+        >>> with AsyncioThreadLoop() as loop:
+        ...     [future.result() for future in loop.as_completed([after(0.05), after(0.01)])]
+        [0.01, 0.05]
+        """
+        return _many.as_completed(self, coros, limit, timeout)
+
+    @boundary
+    def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Calls a plain function on the loop's thread, waits, and returns its result or raises its error.
+
+        Meanwhile the loop does nothing else. Raises `TypeError` for a coroutine function, which belongs to `submit`
+        or `evaluate`, and otherwise what `evaluate` does.
+
+        >>> with AsyncioThreadLoop(name="my loop") as loop:
+        ...     loop.call(lambda: threading.current_thread().name)
+        'my loop'
+        """
+        if not callable(fn):
+            raise TypeError(f"a callable was expected, got {fn!r}")
+        if is_async_callable(fn):
+            raise TypeError(f"{fn!r} is a coroutine function: use submit() or evaluate()")
+        return self.evaluate(call_in_coroutine(fn, args, kwargs))
+
+    @boundary
+    def start_task(
+        self, async_fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any
+    ) -> tuple[Future[T], Any]:
+        """Starts `async_fn(*args, task_status=...)` and waits until it calls `task_status.started(value)`.
+
+        Returns its future and the value. Raises what it raised if it failed before that, `RuntimeError` if it ended
+        without calling `started`, `DeadlockError` on the loop's own thread, and otherwise what `submit` does.
+
+        >>> async def serve(port, *, task_status):
+        ...     task_status.started(f"listening on {port}")
+        ...     await asyncio.sleep(60)
+        >>> with AsyncioThreadLoop() as loop:
+        ...     future, value = loop.start_task(serve, 8080)
+        ...     value
+        'listening on 8080'
+        """
+        self._refuse_own_thread("start_task")
+        status: TaskStatus = TaskStatus()
+        future = self.submit(async_fn, *args, task_status=status)
+        return future, status.wait_for(future)
+
+    @staticmethod
+    def submit_in_new_loop(
+        coro: Coroutine[Any, Any, Any], exit_timeout: float | None = None
+    ) -> AsyncioThreadLoop:
+        """Starts a new loop with this coroutine on it. The loop is the caller's to close."""
+        loop = AsyncioThreadLoop(exit_timeout=exit_timeout)
+        try:
+            loop.start()
+        except BaseException:
+            close_unstarted(coro)
+            raise
+        loop.submit(coro)
+        return loop
+
+    def _refuse_own_thread(self, call: str) -> None:
+        session = self._session
+        if session is not None and session.runs_here:
+            raise DeadlockError(
+                f"{call}() was called on the loop's own thread and would wait for ever: `await` instead, or call from "
+                "another thread (`await asyncio.to_thread(...)`)"
+            )
+
+    # Of `evaluate`, what is rare.
+
+    def _evaluate_timed_out(self, future: FutureCore[Any], timeout: float) -> None:
+        error = TimeoutError(f"not done within {timeout:g} s")
+        trouble = self._cancel_within_grace([future])
+        if trouble is not None:
+            error.add_note(trouble)
+        elif not future.cancelled():
+            error.__cause__ = future.exception()
+        raise error
+
+    def _evaluate_interrupted(self, future: FutureCore[Any]) -> None:
+        self._cancel_within_grace([future])
+
+    def _cancel_within_grace(self, futures: list[FutureCore[Any]]) -> str | None:
+        """Cancels work and gives its cleanup a little time. Returns what went wrong, if it did."""
+        grace = GRACE if self.exit_timeout is None else min(GRACE, self.exit_timeout)
+        unfinished = [future for future in futures if not future.done()]
+        for future in unfinished:
+            future.cancel()
+        running = [future for future in unfinished if not future.done()]
+        if not running:
+            return None
+        if not self._responds(min(grace, _RESPONSE)):
+            return "the loop's thread is blocked, so the cancellation waits there"
+        ended = threading.Semaphore(0)
+        for future in running:
+            future.add_done_callback(lambda _: ended.release())
+        deadline = _many.Deadline(grace)
+        for _ in running:
+            if not ended.acquire(timeout=deadline.left()):
+                return f"its cleanup didn't end within the grace of {grace:g} s and goes on on the loop"
+        return None
+
+    def _responds(self, within: float) -> bool:
+        """Whether the loop takes a call within so many seconds, that is, isn't blocked."""
+        session = self._session
+        if session is None or session.loop is None:
+            return False
+        noticed = threading.Event()
+        try:
+            session.loop.call_soon_threadsafe(noticed.set)
+        except RuntimeError:
+            return False
+        return noticed.wait(within)
+
+    def _adopt_context(self, context: contextvars.Context) -> None:
+        """Carries what a coroutine did to its context back to the caller's."""
+        missing = object()
+        for variable, value in context.items():
+            if variable.get(missing) is not value:
+                variable.set(value)
+
+
+class SimpleAsyncioThreadLoop(AsyncioThreadLoop):
+    """A loop without options, under the name it had in the original package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def _forgetting(loop: AsyncioThreadLoop) -> Callable[[Session], None]:
+    """A session must not keep the object alive that it belongs to."""
+    reference = weakref.ref(loop)
+
+    def forget(session: Session) -> None:
+        owner = reference()
+        if owner is not None:
+            owner._forget(session)
+
+    return forget
+
+
+_instances: weakref.WeakSet[AsyncioThreadLoop] = weakref.WeakSet()
+
+#: The parent's sessions in a forked child: never run, never closed, never collected.
+_inherited: list[Session] = []
+
+_restarting = threading.RLock()
+
+
+def _in_forked_child() -> None:
+    """Locks may have been held by threads that don't exist in the child."""
+    global _restarting
+    _restarting = threading.RLock()
+    for loop in list(_instances):
+        loop._life = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
+
+for _class in (AsyncioThreadLoop, SimpleAsyncioThreadLoop):
+    _class.__module__ = "asyncio_thread_loop"

@@ -1,0 +1,249 @@
+"""Many calls at once: `evaluate_many`, `map`, `as_completed`."""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._coroutines import close_unstarted
+from ._future import Future
+from ._native import BoundaryIterator, check_timeout
+
+if TYPE_CHECKING:
+    from ._loop import AsyncioThreadLoop
+
+__all__ = ["Deadline", "as_completed", "evaluate_many", "map"]
+
+T = TypeVar("T")
+
+
+class Deadline:
+    """So many seconds from now; None is never."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._at = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        return None if self._at is None else max(0.0, self._at - time.monotonic())
+
+    def error(self) -> TimeoutError:
+        return TimeoutError(f"not done within {self._seconds:g} s")
+
+
+class _InFlight:
+    """Coroutines pulled from a source and submitted, of which at most `limit` are unfinished."""
+
+    def __init__(
+        self, loop: AsyncioThreadLoop, coros: Iterable[Awaitable[Any]], limit: int | None, timeout: float | None
+    ) -> None:
+        self._loop = loop
+        self._limit = limit
+        self.deadline = Deadline(timeout)
+        self._ended: SimpleQueue[Future[Any]] = SimpleQueue()
+        self.unfinished: set[Future[Any]] = set()
+        self._source: Iterator[Awaitable[Any]] | None = iter(coros)
+        # Of a list we know what is left of it; what an iterator would have made doesn't exist.
+        self._given = coros if isinstance(coros, Collection) else ()
+
+    def pull(self) -> list[Future[Any]]:
+        """Submits as many as the limit allows, and returns their futures."""
+        pulled = []
+        while self._source is not None and (self._limit is None or len(self.unfinished) < self._limit):
+            try:
+                coro = next(self._source)
+            except StopIteration:
+                self._source = None
+                break
+            future = self._loop.submit(coro)
+            self.unfinished.add(future)
+            future.add_done_callback(self._ended.put)
+            pulled.append(future)
+        return pulled
+
+    def next_ended(self) -> Future[Any]:
+        """Waits for the next one to end. Raises `TimeoutError` at the deadline."""
+        self._loop._refuse_own_thread("waiting for many coroutines")
+        try:
+            future = self._ended.get(timeout=self.deadline.left())
+        except Empty:
+            raise self.deadline.error() from None
+        self.unfinished.discard(future)
+        return future
+
+    def abandon(self) -> str | None:
+        """Stops pulling and cancels the rest, whose cleanup gets its grace."""
+        self._source = None
+        close_unstarted(*self._given)
+        return self._loop._cancel_within_grace(list(self.unfinished))
+
+
+def _check(
+    loop: AsyncioThreadLoop,
+    call: str,
+    coros: Iterable[Awaitable[Any]],
+    timeout: float | None,
+    bound: tuple[str, int | None],
+) -> None:
+    """Refuses bad arguments before anything is submitted, and closes the coroutines that came with them."""
+    name, limit = bound
+    try:
+        loop._refuse_own_thread(call)
+        check_timeout(timeout)
+        if limit is not None and operator.index(limit) < 1:
+            raise ValueError(f"{name} must be at least 1 or None, got {limit}")
+    except BaseException:
+        if isinstance(coros, Collection):
+            close_unstarted(*coros)
+        raise
+
+
+def evaluate_many(
+    loop: AsyncioThreadLoop,
+    coros: Iterable[Awaitable[T]],
+    timeout: float | None,
+    limit: int | None,
+    return_exceptions: bool,
+    progress: bool | Callable[[int, int | None], object] | None,
+) -> list[T]:
+    _check(loop, "evaluate_many", coros, timeout, ("limit", limit))
+    flight = _InFlight(loop, coros, limit, timeout)
+    futures: list[Future[T]] = []
+    try:
+        with _Progress(progress, operator.length_hint(coros) or None) as told:
+            futures += flight.pull()
+            while flight.unfinished:
+                ended = flight.next_ended()
+                if not return_exceptions and _failed(ended):
+                    break
+                told()
+                futures += flight.pull()
+    except BaseException as error:
+        trouble = flight.abandon()
+        if trouble is not None and isinstance(error, TimeoutError):
+            error.add_note(trouble)
+        raise
+    if flight.unfinished:
+        failed = next(future for future in futures if future.done() and _failed(future))
+        flight.abandon()
+        failed.result()
+    return [_outcome(future) if return_exceptions else future.result() for future in futures]
+
+
+def map(
+    loop: AsyncioThreadLoop,
+    async_fn: Callable[..., Awaitable[T]],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | None,
+    buffersize: int | None,
+) -> Iterator[T]:
+    _check(loop, "map", (), timeout, ("buffersize", buffersize))
+    deadline = Deadline(timeout)
+    calls = zip(*iterables)
+    waiting: deque[Future[T]] = deque()
+
+    def submit_next() -> bool:
+        for args in calls:
+            waiting.append(loop.submit(async_fn, *args))
+            return True
+        return False
+
+    try:
+        while (buffersize is None or len(waiting) < buffersize) and submit_next():
+            pass
+    except BaseException:
+        loop._cancel_within_grace(list(waiting))
+        raise
+
+    def results() -> Iterator[T]:
+        try:
+            while waiting:
+                try:
+                    result = waiting[0].result(deadline.left())
+                except TimeoutError:
+                    if waiting[0].done():
+                        raise
+                    raise deadline.error() from None
+                waiting.popleft()
+                if buffersize is not None:
+                    submit_next()
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    return BoundaryIterator(results())
+
+
+def as_completed(
+    loop: AsyncioThreadLoop, coros: Iterable[Awaitable[T]], limit: int | None, timeout: float | None
+) -> Iterator[Future[T]]:
+    _check(loop, "as_completed", coros, timeout, ("limit", limit))
+    flight = _InFlight(loop, coros, limit, timeout)
+    try:
+        flight.pull()
+    except BaseException:
+        flight.abandon()
+        raise
+
+    def ended() -> Iterator[Future[T]]:
+        try:
+            while flight.unfinished:
+                future = flight.next_ended()
+                flight.pull()
+                yield future
+        finally:
+            for future in flight.unfinished:
+                future.cancel()
+
+    return BoundaryIterator(ended())
+
+
+def _failed(future: Future[Any]) -> bool:
+    return future.cancelled() or future.exception() is not None
+
+
+def _outcome(future: Future[Any]) -> Any:
+    """The result or the error, whichever it was."""
+    try:
+        return future.result()
+    except BaseException as error:
+        return error
+
+
+class _Progress:
+    """Tells of progress by a bar, by a callable, or not at all."""
+
+    def __init__(
+        self, progress: bool | Callable[[int, int | None], object] | None, total: int | None
+    ) -> None:
+        self._done = 0
+        self._total = total
+        self._callable = progress if callable(progress) else None
+        self._bar: Any = None
+        if progress is True:
+            try:
+                from tqdm.auto import tqdm
+            except ImportError as error:
+                raise ImportError(
+                    "progress=True needs tqdm: pip install asyncio-thread-loop[progress]"
+                ) from error
+            self._bar = tqdm(total=total)
+
+    def __enter__(self) -> Callable[[], None]:
+        return self._one_more
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _one_more(self) -> None:
+        self._done += 1
+        if self._callable is not None:
+            self._callable(self._done, self._total)
+        if self._bar is not None:
+            self._bar.update()

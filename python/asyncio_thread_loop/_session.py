@@ -1,0 +1,302 @@
+"""One life of a loop: the thread that runs it, from start to graceful exit.
+
+The loop's thread does everything that concerns the loop: it makes it, runs it, winds it down and closes it. The
+thread that ends the session only asks, waits and, when its patience is over, tells every caller that it gave up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread  # noqa: F401  (see `_close_all`: its exit hook must be registered before ours)
+import logging
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from . import _stacks
+from ._event_loop import EventLoop
+from ._native import Portal
+
+__all__ = ["Session", "logger"]
+
+logger = logging.getLogger("asyncio_thread_loop")
+
+#: Seconds after which an exit without a time limit says who is in the way.
+STUCK_WARNING_AFTER = 10.0
+
+#: Turns of the loop that run what is due before the exit cancels it: a timer that fires, the future it sets, the task
+#: that awaits the future, and the tasks that await that one in turn.
+_DUE_TURNS = 8
+
+
+class Session:
+    """Runs a fresh loop in a thread of its own."""
+
+    def __init__(
+        self,
+        *,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        name: str,
+        debug: bool | None,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        on_end: Callable[[Session], None],
+    ) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.portal: Portal | None = None
+        # A daemon, so that a coroutine which never ends can't keep the process from ending: the graceful exit comes
+        # from `_close_all`.
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._loop_factory = loop_factory or EventLoop
+        self._debug = debug
+        self._initializer = initializer
+        self._initargs = initargs
+        self._on_end = on_end
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        #: Done when the exit is asked for.
+        self._leave: asyncio.Future[None] | None = None
+        #: Set when work that was submitted is to be cancelled rather than waited for.
+        self._cancel: asyncio.Event | None = None
+        self.exit_timeout: float | None = None
+
+    # The thread that starts and ends the session.
+
+    def start(self) -> None:
+        """Returns when the loop runs; raises what kept it from running, with nothing left behind."""
+        self.thread.start()
+        _sessions.add(self)
+        try:
+            self._started.wait()
+        except BaseException:
+            # Ctrl-C: the thread winds down by itself as soon as it has started.
+            self.ask_to_leave(cancel=True)
+            raise
+        if self._failure is not None:
+            self.thread.join()
+            failure, self._failure = self._failure, None
+            try:
+                raise failure
+            finally:
+                del failure
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the loop belongs to the process that forked this one."""
+        return self.portal is not None and self.portal.is_stale
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the calling thread is the loop's."""
+        return self.thread is threading.current_thread()
+
+    def ask_to_leave(self, *, cancel: bool) -> None:
+        """Refuses further work and begins the exit. May be called again, with `cancel` to hurry it."""
+        portal, loop = self.portal, self.loop
+        if portal is None or loop is None:
+            return
+        portal.close()
+        try:
+            loop.call_soon_threadsafe(self._begin_to_leave, cancel)
+        except RuntimeError:
+            pass  # The loop has been closed: it has left.
+
+    def wait(self, timeout: float | None) -> None:
+        """Waits for the exit. After `timeout` seconds it gives up: every caller gets a `LoopClosedError`."""
+        if timeout is None:
+            self.thread.join(STUCK_WARNING_AFTER)
+            if self.thread.is_alive():
+                logger.warning(
+                    "the exit of %s has been waiting for %g s and goes on waiting for:\n%s",
+                    self.thread.name,
+                    STUCK_WARNING_AFTER,
+                    self._describe_stuck(),
+                )
+                self.thread.join()
+            return
+        self.thread.join(timeout)
+        if self.thread.is_alive():
+            self._give_up(timeout)
+
+    def _give_up(self, timeout: float) -> None:
+        report = f"{self.thread.name} didn't end within {timeout:g} s and was left behind. In its way:\n"
+        report += self._describe_stuck()
+        _sessions.discard(self)
+        if self.portal is not None:
+            self.portal.give_up(f"{self.thread.name} gave up on this work when it didn't end within {timeout:g} s")
+        warnings.warn(report, RuntimeWarning, stacklevel=_outside())
+
+    def _describe_stuck(self) -> str:
+        lines = []
+        if not _stacks.is_idle(self.thread.ident):
+            lines.append(f"its thread, which runs:\n{_stacks.describe_thread(self.thread.ident)}")
+        if self.loop is not None:
+            tasks = [task for task in asyncio.all_tasks(self.loop) if task.get_name() != _WIND_DOWN]
+            lines += [f"task {_stacks.describe_task(task)}" for task in tasks]
+        return "\n".join(lines) or "threads of its default executor"
+
+    # The loop's thread.
+
+    def _run(self) -> None:
+        try:
+            loop = self._make_loop()
+        except BaseException as failure:
+            self._fail(failure)
+            return
+        try:
+            asyncio.set_event_loop(loop)
+            self._serve(loop)
+        except BaseException:
+            logger.exception("the loop of %s ended unexpectedly", self.thread.name)
+        finally:
+            self._close(loop)
+
+    def _make_loop(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop_factory()
+        if not isinstance(loop, asyncio.AbstractEventLoop):
+            raise TypeError(f"loop_factory returned {loop!r}, which is not an asyncio event loop")
+        if loop.is_closed() or loop.is_running():
+            state = "closed" if loop.is_closed() else "running already"
+            raise RuntimeError(f"loop_factory returned an event loop that is {state}: {loop!r}")
+        try:
+            if self._debug is not None:
+                loop.set_debug(self._debug)
+            return loop
+        except BaseException:
+            loop.close()
+            raise
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._leave = loop.create_future()
+        self._cancel = asyncio.Event()
+        self.portal = Portal(loop)
+        if self._initializer is not None:
+            loop.call_soon(self._initialize, self._initializer)
+        else:
+            self._started.set()
+        _run_until_done(loop, self._leave)
+        wind_down = loop.create_task(self._wind_down())
+        wind_down.set_name(_WIND_DOWN)
+        _run_until_done(loop, wind_down)
+        wind_down.result()
+
+    def _initialize(self, initializer: Callable[..., object]) -> None:
+        try:
+            initializer(*self._initargs)
+        except BaseException as failure:
+            assert self.portal is not None
+            self.portal.close()
+            self._failure = failure
+            self._begin_to_leave(cancel=True)
+        else:
+            self._started.set()
+
+    def _fail(self, failure: BaseException) -> None:
+        self._failure = failure
+        self._ended()
+
+    def _begin_to_leave(self, cancel: bool) -> None:
+        assert self._leave is not None and self._cancel is not None
+        if cancel:
+            self._cancel.set()
+        if not self._leave.done():
+            self._leave.set_result(None)
+
+    async def _wind_down(self) -> None:
+        assert self.loop is not None and self._cancel is not None
+        if not self._cancel.is_set():
+            await self._submitted_work_ends(self._cancel)
+        for _ in range(_DUE_TURNS):
+            await asyncio.sleep(0)
+        # Cleanup may start tasks and await them: those get their turn to be cancelled when it has ended.
+        this = asyncio.current_task()
+        while tasks := asyncio.all_tasks() - {this}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        await self.loop.shutdown_asyncgens()
+        await self.loop.shutdown_default_executor()
+
+    async def _submitted_work_ends(self, hurry: asyncio.Event) -> None:
+        assert self.portal is not None
+        hurried = asyncio.ensure_future(hurry.wait())
+        while not hurried.done():
+            tasks = [future._task for future in self.portal.unfinished() if future._task is not None]
+            if not tasks:
+                break
+            everything = asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait([everything, hurried], return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+
+    def _close(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            if self.portal is not None:
+                self.portal.close()
+            asyncio.set_event_loop(None)
+            loop.close()
+        except BaseException:
+            logger.exception("the loop of %s could not be closed", self.thread.name)
+        finally:
+            if self.portal is not None:
+                self.portal.give_up(f"{self.thread.name} has been closed")
+            self._ended()
+
+    def _ended(self) -> None:
+        _sessions.discard(self)
+        self._on_end(self)
+        self._started.set()
+
+
+#: Name of the task that winds a loop down, which is never in its own way.
+_WIND_DOWN = "asyncio_thread_loop: wind down"
+
+
+def _run_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+    """Runs the loop until the future is done, whatever user code throws at it.
+
+    `SystemExit` and `KeyboardInterrupt` break out of a loop's run after they have been stored in the task that raised
+    them, where whoever waits for it finds them; a stray `loop.stop()` ends the run, too. Neither ends this loop.
+    """
+    future.add_done_callback(lambda _: loop.stop())
+    while not future.done():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            logger.debug("%r was raised in a coroutine; the loop goes on", error)
+
+
+def _outside() -> int:
+    """The `stacklevel` of the innermost caller outside this package."""
+    level = 1
+    frame = sys._getframe(1)
+    package = __file__.rpartition("/")[0]
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame = frame.f_back
+        level += 1
+    return level
+
+
+#: The sessions whose threads run. Strong references: what runs in the background isn't collected.
+_sessions: set[Session] = set()
+
+
+def _close_all() -> None:
+    """Winds down every loop that is still open when the interpreter exits.
+
+    Runs before Python joins threads, and before the exit hook of `concurrent.futures.thread`, which was registered
+    earlier: cleanup may still use executors.
+    """
+    open_sessions = [session for session in _sessions if not session.is_stale]
+    for session in open_sessions:
+        session.ask_to_leave(cancel=True)
+    began = time.monotonic()
+    for session in open_sessions:
+        timeout = session.exit_timeout
+        session.wait(None if timeout is None else max(0.0, began + timeout - time.monotonic()))
+
+
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]

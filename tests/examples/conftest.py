@@ -1,0 +1,53 @@
+"""The servers that the examples need."""
+
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from postgres_server import PostgresServer, postgres_programs
+from running_examples import serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_not_ignored() -> Iterator[None]:
+    """A shell's background jobs ignore SIGINT, and so would the processes started here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[str]:
+    """The address of a server that misbehaves on request, see `upstream.py`."""
+    with serving([str(Path(__file__).with_name("upstream.py"))], {}, end=signal.SIGTERM) as address:
+        yield address
+
+
+@pytest.fixture
+def port_nobody_listens_on() -> Iterator[int]:
+    """Bound but not listening while the test runs, so it is refused and nobody else gets it."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    programs = postgres_programs()
+    if programs is None:
+        missing = "PostgreSQL's server is not installed (Debian: apt-get install postgresql)"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    # Not pytest's tmp_path: only its owner may enter that, and its name may be too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        server = PostgresServer(programs, Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
