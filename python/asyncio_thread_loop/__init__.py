@@ -9,6 +9,7 @@ from ._event_loop import EventLoop as EventLoop
 from ._future import Future as Future
 from ._loop import AsyncioThreadLoop as AsyncioThreadLoop
 from ._loop import SimpleAsyncioThreadLoop as SimpleAsyncioThreadLoop
+from ._start_task import TaskStatus as TaskStatus
 
 __all__ = [
     "AsyncioThreadLoop",
@@ -18,6 +19,7 @@ __all__ = [
     "Future",
     "LoopClosedError",
     "SimpleAsyncioThreadLoop",
+    "TaskStatus",
     "get_default_loop",
     "run",
 ]

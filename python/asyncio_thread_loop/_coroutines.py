@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["as_coroutine", "call_in_coroutine", "close_unstarted", "is_async_callable"]
 
@@ -15,11 +15,10 @@ def is_async_callable(fn: object) -> bool:
     """Whether `fn` is a coroutine function, a partial of one, or an object whose `__call__` is one."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    return (
-        asyncio.iscoroutinefunction(fn)
-        or inspect.iscoroutinefunction(fn)
-        or (callable(fn) and not inspect.isroutine(fn) and inspect.iscoroutinefunction(type(fn).__call__))
-    )
+    # `asyncio` knows the marks of compiled functions and of mocks, `inspect` those of newer Pythons.
+    known: list[Callable[[object], bool]] = [asyncio.iscoroutinefunction, inspect.iscoroutinefunction]
+    call = None if inspect.isroutine(fn) else getattr(type(fn), "__call__", None)  # noqa: B004
+    return any(is_async(fn) or is_async(call) for is_async in known)
 
 
 def as_coroutine(
@@ -38,14 +37,10 @@ def as_coroutine(
             )
         return work if inspect.iscoroutine(work) else _await(work)
     if isinstance(work, type) or not is_async_callable(work):
-        if callable(work):
-            raise TypeError(
-                f"a coroutine, an awaitable or a coroutine function was expected, got {work!r}; "
-                "to call a plain function on the loop's thread, use call()"
-            )
-        raise TypeError(f"a coroutine, an awaitable or a coroutine function was expected, got {work!r}")
-    assert callable(work)
-    awaitable = work(*args, **(kwargs or {}))
+        is_plain: bool = callable(work)
+        hint = "; to call a plain function on the loop's thread, use call()" if is_plain else ""
+        raise TypeError(f"a coroutine, an awaitable or a coroutine function was expected, got {work!r}{hint}")
+    awaitable = cast(Callable[..., Awaitable[Any]], work)(*args, **(kwargs or {}))
     return awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
 
 

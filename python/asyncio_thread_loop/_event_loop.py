@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import selectors
 import weakref
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVarTuple, Unpack
 
 from ._native import LoopCore
 
 __all__ = ["EventLoop"]
 
+_Ts = TypeVarTuple("_Ts")
+
 # Bound once: a program that replaces `asyncio.SelectorEventLoop` later doesn't change what this one is.
 _Standard = asyncio.SelectorEventLoop
+
+# Overriding these would do nothing, or not what it does in the standard loop.
+_NATIVE = {"time", "_run_once", "_process_events", "_add_callback"}
 
 
 class EventLoop(LoopCore, _Standard):
@@ -31,8 +36,21 @@ class EventLoop(LoopCore, _Standard):
     'slept'
     """
 
-    def __init__(self) -> None:
-        super().__init__(_Watched(self))  # type: ignore[call-arg]
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        if selector is not None:
+            self._closed = True  # `__del__` has nothing to close
+            raise NotImplementedError("EventLoop polls by itself: it takes no selector")
+        super().__init__(_Watched(self))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls).keys() & _NATIVE:
+            raise NotImplementedError(f"{cls.__qualname__}.{name}: EventLoop does this natively, in a loop of its own")
+
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts]) -> None:
+        """Has `callback(*args)` called on the loop when the signal arrives. On the main thread only."""
+        self._minds_signals = True
+        super().add_signal_handler(sig, callback, *args)
 
     def close(self) -> None:
         """Closes the loop, which must not be running, and lets go of all that was scheduled. Idempotent."""
@@ -58,8 +76,8 @@ class _Watched(selectors.BaseSelector):
         events = selectors.EVENT_READ * reads | selectors.EVENT_WRITE * writes
         return selectors.SelectorKey(fileobj, fd, events, None)
 
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return {}
+    def get_map(self) -> NoReturn:
+        raise NotImplementedError("EventLoop tells of one descriptor at a time: use get_key()")
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> NoReturn:
         raise NotImplementedError("EventLoop keeps its descriptors itself: use add_reader() and add_writer()")

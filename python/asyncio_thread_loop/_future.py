@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ._native import FutureCore
 
@@ -28,8 +28,9 @@ class Future(FutureCore[T], concurrent.futures.Future[T]):
 
     __slots__ = ()
 
-    # Not the plain class's: it would make a condition variable for every future.
-    __init__ = object.__init__  # type: ignore[assignment]
+    if not TYPE_CHECKING:
+        # Not the plain class's: it would make a condition variable for every future.
+        __init__ = object.__init__
 
 
 Future.__module__ = "asyncio_thread_loop"

@@ -35,7 +35,7 @@ _RESPONSE = 0.1
 _numbers = itertools.count()
 
 
-class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):
+class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignore[misc]  # its `submit` takes plain functions
     """Runs an asyncio event loop in a thread of its own, for code that isn't asynchronous itself.
 
     Used like a `ThreadPoolExecutor`: any thread submits coroutines and gets `Future`s back. Every step of every
@@ -313,7 +313,8 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):
             raise TypeError(f"a callable was expected, got {fn!r}")
         if is_async_callable(fn):
             raise TypeError(f"{fn!r} is a coroutine function: use submit() or evaluate()")
-        return self.evaluate(call_in_coroutine(fn, args, kwargs))
+        result: T = self.evaluate(call_in_coroutine(fn, args, kwargs))
+        return result
 
     @boundary
     def start_task(
@@ -333,7 +334,7 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):
         'listening on 8080'
         """
         self._refuse_own_thread("start_task")
-        status: TaskStatus = TaskStatus()
+        status: TaskStatus[Any] = TaskStatus()
         future = self.submit(async_fn, *args, task_status=status)
         return future, status.wait_for(future)
 

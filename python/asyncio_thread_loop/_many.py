@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -159,7 +159,7 @@ def map(
         loop._cancel_within_grace(list(waiting))
         raise
 
-    def results() -> Iterator[T]:
+    def results() -> Generator[T, None, None]:
         try:
             while waiting:
                 try:
@@ -190,7 +190,7 @@ def as_completed(
         flight.abandon()
         raise
 
-    def ended() -> Iterator[Future[T]]:
+    def ended() -> Generator[Future[T], None, None]:
         try:
             while flight.unfinished:
                 future = flight.next_ended()
@@ -227,7 +227,7 @@ class _Progress:
         self._bar: Any = None
         if progress is True:
             try:
-                from tqdm.auto import tqdm
+                from tqdm.auto import tqdm  # type: ignore[import-untyped]
             except ImportError as error:
                 raise ImportError(
                     "progress=True needs tqdm: pip install asyncio-thread-loop[progress]"

@@ -228,8 +228,9 @@ class Session:
             tasks = [future._task for future in self.portal.unfinished() if future._task is not None]
             if not tasks:
                 break
-            everything = asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.wait([everything, hurried], return_when=asyncio.FIRST_COMPLETED)
+            everything = asyncio.ensure_future(asyncio.wait(tasks))
+            await asyncio.wait({everything, hurried}, return_when=asyncio.FIRST_COMPLETED)
+            everything.cancel()
         hurried.cancel()
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ._future import Future
 
 __all__ = ["TaskStatus"]
 
 
-class TaskStatus:
+T = TypeVar("T")
+
+
+class TaskStatus(Generic[T]):
     """Given to the coroutine function of `start_task` as `task_status`."""
 
     def __init__(self) -> None:
-        self._ready: Future[Any] = Future()
+        self._ready: Future[T | None] = Future()
 
-    def started(self, value: Any = None) -> None:
+    def started(self, value: T | None = None) -> None:
         """Lets `start_task` return, with this value. Raises `RuntimeError` when called twice."""
         if self._ready.done():
             raise RuntimeError("started() was called twice on the same task status")
@@ -40,3 +43,6 @@ class TaskStatus:
             self._ready.set_exception(
                 RuntimeError("the task ended without calling task_status.started()") if error is None else error
             )
+
+
+TaskStatus.__module__ = "asyncio_thread_loop"

@@ -5,7 +5,7 @@
 //! every other round the loop closes while callers are still pushing. At the end every call was
 //! answered, cancelled or refused, exactly once.
 
-use asyncio_thread_loop_core::inbox::{Closed, Inbox, Wake};
+use asyncio_thread_loop_core::inbox::{Closed, Inbox};
 use asyncio_thread_loop_core::outcome::{Outcome, State, Wakes};
 use asyncio_thread_loop_core::parking::{Parked, Parker, Unparker, with_current};
 use std::ops::AddAssign;
@@ -63,8 +63,8 @@ fn round(callers: usize, calls: usize, enough: usize) -> Ledger {
     let parker = Parker::new();
     let callers: Vec<_> = (0..callers)
         .map(|_| {
-            let (inbox, the_loop) = (inbox.clone(), parker.unparker());
-            thread::spawn(move || call(&inbox, &the_loop, calls))
+            let inbox = inbox.clone();
+            thread::spawn(move || call(&inbox, calls))
         })
         .collect();
     run(&inbox, &parker, enough);
@@ -76,10 +76,10 @@ fn round(callers: usize, calls: usize, enough: usize) -> Ledger {
 }
 
 /// The loop's side: answers what it gets and wakes the callers at the end of each pass.
-fn run(inbox: &Inbox<Call>, parker: &Parker, enough: usize) {
+fn run(inbox: &Inbox<Call, Unparker>, parker: &Parker, enough: usize) {
     let (mut jobs, mut seen) = (Vec::new(), 0);
     while seen < enough {
-        if inbox.announce_sleep() {
+        if inbox.announce_sleep(parker.unparker()) {
             parker.park(None);
             inbox.awake();
         }
@@ -105,7 +105,7 @@ fn run(inbox: &Inbox<Call>, parker: &Parker, enough: usize) {
 }
 
 /// A caller's side.
-fn call(inbox: &Inbox<Call>, the_loop: &Unparker, calls: usize) -> Ledger {
+fn call(inbox: &Inbox<Call, Unparker>, calls: usize) -> Ledger {
     let mut ledger = Ledger::default();
     for number in 0..calls {
         let outcome = Arc::new(Outcome::new());
@@ -114,8 +114,7 @@ fn call(inbox: &Inbox<Call>, the_loop: &Unparker, calls: usize) -> Ledger {
             outcome: outcome.clone(),
         });
         match pushed {
-            Ok(Wake::Needed) => the_loop.unpark(),
-            Ok(Wake::NotNeeded) => (),
+            Ok(bell) => bell.iter().for_each(Unparker::unpark),
             Err(Closed(call)) => {
                 assert_eq!(*call.input, number);
                 ledger.refused += 1;

@@ -1,9 +1,10 @@
 //! Calls other threads leave for the loop. Each is run or handed back; none is lost.
 //!
 //! Any thread pushes, one thread (the loop) drains. Before the loop blocks it says so with
-//! [`announce_sleep`](Inbox::announce_sleep), and exactly the first push after that is told to
-//! wake it: a thousand pushes to a sleeping loop cost one system call, pushes to a busy loop none.
-//! No code of `T` runs under the lock, its `Drop` included.
+//! [`announce_sleep`](Inbox::announce_sleep) and leaves a bell, whatever wakes it from that sleep.
+//! Exactly the first push after that gets the bell and has to ring it: a thousand pushes to a
+//! sleeping loop cost one system call, pushes to a busy loop none.
+//! No code of `T` or `B` runs under the lock, their `Drop`s included.
 
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,29 +13,20 @@ use std::{error, fmt, mem};
 /// Buffers up to this many jobs are kept for reuse however little they were needed for.
 const KEEP: usize = 1024;
 
-/// A queue from many threads to the loop, with its sleep/wake protocol.
-pub struct Inbox<T> {
+/// A queue of jobs `T` from many threads to the loop, and the bell `B` of a loop that sleeps.
+pub struct Inbox<T, B> {
     /// Whether the queue holds anything, kept in step with it under the lock. A glance at it
     /// spares the loop the lock on most of its rounds.
     filled: AtomicBool,
-    state: Mutex<State<T>>,
+    state: Mutex<State<T, B>>,
 }
 
-struct State<T> {
+struct State<T, B> {
     queue: Vec<T>,
-    /// The loop is about to block; the next push must wake it.
-    asleep: bool,
+    /// Some: the loop is about to block, and the next push must ring. None: it is awake, or
+    /// somebody is already ringing.
+    asleep: Option<B>,
     closed: bool,
-}
-
-/// Whether the caller of [`Inbox::push`] has to wake the loop.
-#[must_use = "a loop that sleeps must be woken"]
-#[derive(PartialEq, Eq, Debug, Clone, Copy)]
-pub enum Wake {
-    /// The loop sleeps, and nobody else was told to wake it.
-    Needed,
-    /// The loop is awake, or somebody is already waking it.
-    NotNeeded,
 }
 
 /// The inbox is closed; here is the job back.
@@ -55,25 +47,26 @@ impl<T> fmt::Display for Closed<T> {
 
 impl<T> error::Error for Closed<T> {}
 
-impl<T> Inbox<T> {
+impl<T, B> Inbox<T, B> {
     /// An empty inbox of a loop that is awake.
     pub fn new() -> Self {
         Self {
             filled: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue: Vec::new(),
-                asleep: false,
+                asleep: None,
                 closed: false,
             }),
         }
     }
 
-    /// Leaves a job for the loop. Says [`Wake::Needed`] at most once per announced sleep.
+    /// Leaves a job for the loop. Returns the bell, to be rung, at most once per announced sleep.
     ///
     /// # Errors
     ///
     /// [`Closed`], with the job in it, once the inbox was closed.
-    pub fn push(&self, job: T) -> Result<Wake, Closed<T>> {
+    #[must_use = "a loop that sleeps must be woken"]
+    pub fn push(&self, job: T) -> Result<Option<B>, Closed<T>> {
         let mut state = self.state.lock();
         if state.closed {
             drop(state); // so that the job, should the caller drop it, is dropped without the lock
@@ -82,10 +75,13 @@ impl<T> Inbox<T> {
         state.queue.push(job);
         // ORDERING: Relaxed, see `is_empty`.
         self.filled.store(true, Relaxed);
-        match mem::replace(&mut state.asleep, false) {
-            true => Ok(Wake::Needed),
-            false => Ok(Wake::NotNeeded),
-        }
+        Ok(state.asleep.take())
+    }
+
+    /// The bell of a sleeping loop that nobody has rung yet, to wake it without a job.
+    #[must_use = "a loop that sleeps must be woken"]
+    pub fn take_bell(&self) -> Option<B> {
+        self.state.lock().asleep.take()
     }
 
     /// Appends everything to `jobs`, in the order it was pushed.
@@ -115,19 +111,22 @@ impl<T> Inbox<T> {
         drop(unused);
     }
 
-    /// The loop is about to block: the next push will be told to wake it.
+    /// The loop is about to block: the next push will get `bell` to wake it.
     ///
     /// False if something is in the inbox: do not block, drain it. What makes this safe is that
     /// looking and announcing are one step under the lock; see the README for the lost wake-up
     /// that threatens otherwise.
     #[must_use = "blocking in spite of false leaves jobs behind"]
-    pub fn announce_sleep(&self) -> bool {
-        let mut unused = Vec::new(); // outlives the guard: freed without the lock
+    pub fn announce_sleep(&self, bell: B) -> bool {
+        // Both outlive the guard: they are dropped without the lock.
+        let mut unused = Vec::new();
+        let mut bell = Some(bell);
         let mut state = self.state.lock();
         if !state.queue.is_empty() {
+            drop(state);
             return false;
         }
-        state.asleep = true;
+        mem::swap(&mut state.asleep, &mut bell);
         if state.queue.capacity() > KEEP {
             mem::swap(&mut state.queue, &mut unused);
         }
@@ -138,7 +137,8 @@ impl<T> Inbox<T> {
 
     /// The loop no longer blocks, whatever woke it: pushes need not wake it.
     pub fn awake(&self) {
-        self.state.lock().asleep = false;
+        let unused = self.state.lock().asleep.take();
+        drop(unused); // without the lock
     }
 
     /// Whether nothing is waiting. Without the lock: a push under way may or may not be seen,
@@ -170,13 +170,13 @@ impl<T> Inbox<T> {
     }
 }
 
-impl<T> Default for Inbox<T> {
+impl<T, B> Default for Inbox<T, B> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> fmt::Debug for Inbox<T> {
+impl<T, B> fmt::Debug for Inbox<T, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").finish_non_exhaustive()
     }

@@ -6,8 +6,14 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::{calls, frames};
 
-/// A function whose errors don't show where in this library they passed. Works as a decorator, also of methods.
-#[pyclass(frozen, name = "boundary", dict, module = "asyncio_thread_loop._native")]
+/// The decorator: errors of `function` won't show where in this library they passed.
+#[pyfunction]
+pub fn boundary(function: Py<PyAny>) -> Boundary {
+    Boundary { function }
+}
+
+/// A function or method behind the border.
+#[pyclass(frozen, dict, module = "asyncio_thread_loop._native")]
 pub struct Boundary {
     function: Py<PyAny>,
 }
@@ -74,7 +80,7 @@ impl Boundary {
 }
 
 /// The same for an iterator: `next()` on it raises without this library's frames.
-#[pyclass(frozen, name = "BoundaryIterator", module = "asyncio_thread_loop._native")]
+#[pyclass(frozen, module = "asyncio_thread_loop._native")]
 pub struct BoundaryIterator {
     generator: Py<PyAny>,
 }

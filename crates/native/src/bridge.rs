@@ -6,10 +6,11 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::calls;
+use crate::event_loop::Bell;
 use crate::frames::{self, Origin};
 use crate::future::{self, FutureCore, Waited};
 use crate::gil::GilCell;
-use crate::portal::{Bell, Portal, closed};
+use crate::portal::{Portal, closed};
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct BridgeCore {
@@ -38,14 +39,15 @@ impl BridgeCore {
         portal: &Bound<'py, Portal>,
         future: &Bound<'py, FutureCore>,
         coroutine: &Bound<'py, PyAny>,
-    ) -> PyResult<(Bound<'py, PyAny>, Bell)> {
+        origin: Option<Origin>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Bell>)> {
         let py = portal.py();
         let context = calls::copy_context(py)?;
         future.get().belong(
             py,
             coroutine.clone().unbind(),
             portal.clone().unbind(),
-            Origin::of_caller(py),
+            origin,
         );
         let bell = Portal::send(portal, future, context.clone())?;
         Ok((context, bell))
@@ -57,7 +59,10 @@ impl BridgeCore {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { portal: GilCell::new(None), carries_context_back: GilCell::new(false) }
+        Self {
+            portal: GilCell::new(None),
+            carries_context_back: GilCell::new(false),
+        }
     }
 
     /// submit(coro_or_async_fn, /, *args, **kwargs)
@@ -91,9 +96,14 @@ impl BridgeCore {
         let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
         work.resolve(args, kwargs)?;
         let future = calls::future_type(py)?.call0()?;
-        let (_, bell) = Self::launch(&portal, future.cast()?, work.coroutine())?;
+        let (_, bell) = Self::launch(
+            &portal,
+            future.cast()?,
+            work.coroutine(),
+            Origin::of_caller(py),
+        )?;
         work.accepted();
-        bell.ring();
+        Bell::ring(bell);
         Ok(future)
     }
 
@@ -139,9 +149,9 @@ impl BridgeCore {
         }
         work.resolve_awaitable()?;
         let future = Bound::new(py, FutureCore::new(None, None, None))?;
-        let (context, bell) = Self::launch(&portal, &future, work.coroutine())?;
+        let (context, bell) = Self::launch(&portal, &future, work.coroutine(), None)?;
         work.accepted();
-        let waited = FutureCore::wait(&future, deadline, move || bell.ring());
+        let waited = FutureCore::wait(&future, deadline, move || Bell::ring(bell));
         let ended = match waited {
             Ok(Waited::Done) => Ok(()),
             Ok(Waited::TimedOut) => slf
@@ -155,7 +165,14 @@ impl BridgeCore {
             slf.call_method1(intern!(py, "_adopt_context"), (context,))?;
         }
         ended.map_err(|error| frames::stripped(py, error))?;
-        future.get().outcome(py)
+        let outcome = future.get().outcome(py);
+        if let Err(error) = &outcome
+            && let Some(origin) = Origin::of_caller(py)
+        {
+            // The caller is still where it was: nothing had to be remembered.
+            origin.note(py, error.value(py))?;
+        }
+        outcome
     }
 
     #[getter]
@@ -191,7 +208,10 @@ struct Work<'py> {
 
 impl<'py> Work<'py> {
     fn new(given: &Bound<'py, PyAny>) -> Self {
-        Self { given: given.clone(), accepted: false }
+        Self {
+            given: given.clone(),
+            accepted: false,
+        }
     }
 
     /// Makes a coroutine of what was given, for `submit`.
@@ -262,7 +282,9 @@ impl Drop for Work<'_> {
 fn not_negative(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
     let seconds = future::seconds(timeout)?;
     if seconds < 0.0 {
-        return Err(PyValueError::new_err(format!("timeout must not be negative, got {seconds}")));
+        return Err(PyValueError::new_err(format!(
+            "timeout must not be negative, got {seconds}"
+        )));
     }
     Ok(seconds)
 }

@@ -19,8 +19,12 @@ pub fn call_with_names<'py, const N: usize>(
     // SAFETY: N live references follow each other, the names are a tuple of strings and no longer than N, and
     // the returned reference is ours.
     unsafe {
-        let returned =
-            ffi::PyObject_Vectorcall(callable.as_ptr(), pointers.as_ptr(), positional, names.as_ptr());
+        let returned = ffi::PyObject_Vectorcall(
+            callable.as_ptr(),
+            pointers.as_ptr(),
+            positional,
+            names.as_ptr(),
+        );
         Bound::from_owned_ptr_or_err(callable.py(), returned)
     }
 }
@@ -51,7 +55,9 @@ pub fn names<'py, const N: usize>(
 ) -> &'py Bound<'py, PyTuple> {
     cell.get_or_init(py, || {
         let names = names.map(|name| PyString::intern(py, name));
-        PyTuple::new(py, names).expect("a tuple of a few names").unbind()
+        PyTuple::new(py, names)
+            .expect("a tuple of a few names")
+            .unbind()
     })
     .bind(py)
 }

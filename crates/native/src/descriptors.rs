@@ -12,6 +12,8 @@ use crate::handle::Handle;
 #[derive(Default)]
 pub struct Descriptors {
     entries: Vec<Entry>,
+    /// The number of descriptors that somebody waits for.
+    watched: usize,
     /// Distinguishes registrations of one descriptor: an event collected for an earlier one is stale.
     generation: u32,
 }
@@ -59,19 +61,18 @@ impl Descriptors {
             self.generation = self.generation.wrapping_add(1);
             entry.generation = self.generation;
         }
-        let (Some(poller), Some(interest)) = (poller, after) else {
-            return Ok(replaced);
-        };
         let key = entry.key(fd);
-        let registered = match before {
-            None => poller.add(fd, key, interest),
+        let registered = match (poller, before, after) {
+            (Some(poller), None, Some(interest)) => poller.add(fd, key, interest),
             // The same interest again is told to the poller as well: the descriptor may have been closed and reused.
-            Some(_) => poller.modify(fd, key, interest),
+            (Some(poller), Some(_), Some(interest)) => poller.modify(fd, key, interest),
+            _ => Ok(()),
         };
         if let Err(error) = registered {
-            *entry.slot(direction) = None;
+            *entry.slot(direction) = replaced;
             return Err(error.into());
         }
+        self.watched += usize::from(before.is_none());
         Ok(replaced)
     }
 
@@ -84,6 +85,7 @@ impl Descriptors {
     ) -> Option<Py<Handle>> {
         let entry = self.entries.get_mut(index(fd)?)?;
         let removed = entry.slot(direction).take()?;
+        self.watched -= usize::from(entry.interest().is_none());
         if let Some(poller) = poller {
             // A descriptor that was closed in the meantime has left the poller by itself: nothing to do about errors.
             let _ = match entry.interest() {
@@ -94,9 +96,20 @@ impl Descriptors {
         Some(removed)
     }
 
+    /// Tells another poller of all there is. A descriptor that is no longer open is left out.
+    pub fn register_all(&self, poller: &Poller) {
+        for (entry, fd) in self.entries.iter().zip(0..) {
+            if let Some(interest) = entry.interest() {
+                let _ = poller.add(fd, entry.key(fd), interest);
+            }
+        }
+    }
+
     /// The handle that an event is for, unless the event is stale.
     pub fn handle_of(&self, key: u64, direction: Direction) -> Option<&Py<Handle>> {
-        let entry = self.entries.get(usize::try_from(key & u64::from(u32::MAX)).ok()?)?;
+        let entry = self
+            .entries
+            .get(usize::try_from(key & u64::from(u32::MAX)).ok()?)?;
         if u64::from(entry.generation) != key >> 32 {
             return None;
         }
@@ -114,8 +127,14 @@ impl Descriptors {
         }
     }
 
+    pub fn count(&self) -> usize {
+        self.watched
+    }
+
     pub fn handles(&self) -> impl Iterator<Item = &Py<Handle>> {
-        self.entries.iter().flat_map(|entry| entry.reader.iter().chain(&entry.writer))
+        self.entries
+            .iter()
+            .flat_map(|entry| entry.reader.iter().chain(&entry.writer))
     }
 }
 
@@ -129,7 +148,10 @@ impl Entry {
 
     /// None: in nothing.
     fn interest(&self) -> Option<Interest> {
-        let interest = Interest { readable: self.reader.is_some(), writable: self.writer.is_some() };
+        let interest = Interest {
+            readable: self.reader.is_some(),
+            writable: self.writer.is_some(),
+        };
         (interest.readable || interest.writable).then_some(interest)
     }
 
@@ -158,6 +180,9 @@ pub fn file_descriptor(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         .filter(|fd| *fd >= 0);
     match fd {
         Some(fd) => Ok(fd),
-        None => Err(PyValueError::new_err(format!("Invalid file object: {}", file.repr()?))),
+        None => Err(PyValueError::new_err(format!(
+            "Invalid file object: {}",
+            file.repr()?
+        ))),
     }
 }

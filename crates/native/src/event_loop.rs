@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use asyncio_thread_loop_core::inbox::{Inbox, Wake};
+use asyncio_thread_loop_core::inbox::Inbox;
 use asyncio_thread_loop_core::outcome::Wakes;
+use asyncio_thread_loop_core::parking::{self, Unparker};
 use asyncio_thread_loop_core::poller::{Events, Poller};
 use asyncio_thread_loop_core::timers::Timers;
 use asyncio_thread_loop_core::{clock, fork};
@@ -22,26 +23,32 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::calls;
 use crate::descriptors::{Descriptors, Direction, file_descriptor};
-use crate::future::FutureCore;
+use crate::future::{FutureCore, is_main_thread};
 use crate::gil::{GilCell, GilRefCell};
 use crate::handle::{Handle, TimerHandle};
-use crate::portal::{Bell, Portal, Start, closed};
+use crate::portal::{Portal, Start, closed};
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct LoopCore {
     ready: GilRefCell<VecDeque<Ready>>,
     timers: GilRefCell<Timers<Timer>>,
     descriptors: GilRefCell<Descriptors>,
-    inbox: Inbox<Job>,
+    inbox: Inbox<Job, Bell>,
     /// None once closed.
     poller: GilCell<Option<Arc<Poller>>>,
     /// Callers whose futures ended, to be woken when the loop lets go of the GIL.
     wakes: GilCell<Wakes>,
+    /// Signals arrive through a descriptor, so the loop must poll even if there is no other.
+    minds_signals: GilCell<bool>,
+    task_factory: GilCell<Option<Py<PyAny>>>,
     stopping: GilCell<bool>,
     is_closed: GilCell<bool>,
     debug: GilCell<bool>,
-    /// In a forked child the poller is still the parent's: nothing may be changed in it.
-    epoch: u32,
+    /// Number of the thread that is in `_run_once`, or 0.
+    thread: GilCell<u64>,
+    /// The process whose poller it is. In a forked child it is the parent's: nothing may be changed in it, nor may
+    /// it be polled.
+    epoch: GilCell<u32>,
 }
 
 /// What the loop runs in its next turn.
@@ -65,18 +72,31 @@ pub enum Job {
     Start(Start),
 }
 
+/// What ends a sleep of the loop, with or without an interpreter.
+pub enum Bell {
+    Parked(Unparker),
+    Polling(Arc<Poller>),
+}
+
+impl Bell {
+    /// Rings the bell that an inbox gave, if it did.
+    pub fn ring(bell: Option<Self>) {
+        match bell {
+            None => {}
+            Some(Bell::Parked(unparker)) => unparker.unpark(),
+            Some(Bell::Polling(poller)) => poller.wake(),
+        }
+    }
+}
+
 impl LoopCore {
     /// Leaves a job, from any thread. The bell is to be rung by the caller, when it suits.
-    pub fn leave(slf: &Bound<'_, Self>, job: Job) -> PyResult<Bell> {
-        let this = slf.get();
-        match this.inbox.push(job) {
-            Ok(Wake::NotNeeded) => Ok(Bell::Silent),
-            Ok(Wake::Needed) => Ok(this
-                .poller
-                .peek(slf.py(), Clone::clone)
-                .map_or(Bell::Silent, Bell::Loop)),
-            Err(_) => Err(closed()),
-        }
+    pub fn leave(slf: &Bound<'_, Self>, job: Job) -> PyResult<Option<Bell>> {
+        slf.get().inbox.push(job).map_err(|_| closed())
+    }
+
+    pub fn has_task_factory(&self, py: Python<'_>) -> bool {
+        self.task_factory.is_some(py)
     }
 
     /// Wakes callers once the GIL is free: a caller that is woken earlier only runs into it.
@@ -89,7 +109,11 @@ impl LoopCore {
     /// A timer that is still in the queue was cancelled.
     pub fn note_cancelled_timer(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        let swept = slf.get().timers.borrow_mut(py).note_cancelled(|timer| timer.is_cancelled(py));
+        let swept = slf
+            .get()
+            .timers
+            .borrow_mut(py)
+            .note_cancelled(|timer| timer.is_cancelled(py));
         for timer in &swept {
             timer.leaves_the_queue(py);
         }
@@ -151,12 +175,16 @@ impl LoopCore {
     fn turn(slf: &Bound<'_, Self>, events: &mut Events) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        this.sleep(py, events)?;
+        // A signal that came while no Python code ran has its handler run before the loop sleeps over it.
+        py.check_signals()?;
+        let poller = Self::poller(slf)?;
+        this.sleep(py, &poller, events)?;
+        // In the order of the standard loop: other threads' calls, descriptors, timers.
+        this.collect_jobs(py);
         for event in events.iter() {
             this.collect_event(py, event);
         }
         this.collect_timers(py);
-        this.collect_jobs(py);
         // What these callbacks schedule runs in the next turn, after another look at the descriptors.
         let due = this.ready.borrow_mut(py).len();
         for _ in 0..due {
@@ -169,13 +197,19 @@ impl LoopCore {
     }
 
     /// Blocks, detached from the interpreter, until a descriptor, a timer or another thread needs the loop.
-    fn sleep(&self, py: Python<'_>, events: &mut Events) -> PyResult<()> {
-        let Some(poller) = self.poller.peek(py, Clone::clone) else {
-            return Err(PyRuntimeError::new_err("Event loop is closed"));
-        };
+    fn sleep(&self, py: Python<'_>, poller: &Arc<Poller>, events: &mut Events) -> PyResult<()> {
         let timeout = self.time_to_sleep(py);
         let wakes = self.wakes.take(py);
-        let waited = if timeout != Some(Duration::ZERO) && self.inbox.announce_sleep() {
+        let may_block = timeout != Some(Duration::ZERO);
+        let waited = if self.may_park(py)? {
+            events.clear();
+            if may_block {
+                self.park(py, wakes, timeout);
+            } else if !wakes.is_empty() {
+                py.detach(|| wakes.fire());
+            }
+            Ok(())
+        } else if may_block && self.inbox.announce_sleep(Bell::Polling(poller.clone())) {
             let waited = py.detach(|| {
                 wakes.fire();
                 poller.wait(events, timeout)
@@ -196,6 +230,28 @@ impl LoopCore {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether there is nothing to poll for but the pipe through which signals come, and they don't come: a thread
+    /// that is parked is woken at two thirds of the price. The main thread polls, as parking may miss a signal.
+    fn may_park(&self, py: Python<'_>) -> PyResult<bool> {
+        let nothing_to_poll = self.descriptors.borrow_mut(py).count() <= 1;
+        Ok(nothing_to_poll && !self.minds_signals.get(py) && !is_main_thread(py)?)
+    }
+
+    /// Sleeps without polling.
+    fn park(&self, py: Python<'_>, wakes: Wakes, timeout: Option<Duration>) {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        parking::with_current(|parker| {
+            let asleep = self.inbox.announce_sleep(Bell::Parked(parker.unparker()));
+            py.detach(|| {
+                wakes.fire();
+                if asleep {
+                    parker.park(deadline);
+                }
+            });
+            self.inbox.awake();
+        });
     }
 
     /// None: until something happens.
@@ -265,10 +321,14 @@ impl LoopCore {
     }
 
     fn run(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
-        let py = slf.py();
-        if slf.get().debug.get(py) {
+        if slf.get().debug.get(slf.py()) {
             return Self::run_watched(slf, ready);
         }
+        Self::run_unwatched(slf, ready)
+    }
+
+    fn run_unwatched(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
+        let py = slf.py();
         match ready {
             Ready::Handle(handle) => Handle::run(handle.bind(py), slf),
             Ready::Standard(handle) => {
@@ -278,9 +338,7 @@ impl LoopCore {
                 }
                 Ok(())
             }
-            Ready::Completion(future, task) => {
-                FutureCore::complete(future.bind(py), task.bind(py))
-            }
+            Ready::Completion(future, task) => FutureCore::complete(future.bind(py), task.bind(py)),
         }
     }
 
@@ -288,21 +346,25 @@ impl LoopCore {
     fn run_watched(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
         let py = slf.py();
         let current = intern!(py, "_current_handle");
-        let handle = ready.as_object(py);
-        slf.setattr(current, &handle)?;
+        let object = ready.as_object(py);
+        let is_handle = !matches!(ready, Ready::Completion(..));
+        if is_handle {
+            slf.setattr(current, &object)?;
+        }
         let began = clock::monotonic();
-        let ran = match ready {
-            Ready::Handle(handle) => Handle::run(handle.bind(py), slf),
-            Ready::Standard(_) if handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? => Ok(()),
-            Ready::Standard(_) => handle.call_method0(intern!(py, "_run")).map(drop),
-            Ready::Completion(future, task) => FutureCore::complete(future.bind(py), task.bind(py)),
-        };
+        let ran = Self::run_unwatched(slf, ready);
         let took = clock::monotonic() - began;
         slf.setattr(current, py.None())?;
         ran?;
-        let limit: f64 = slf.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
+        let limit: f64 = slf
+            .getattr(intern!(py, "slow_callback_duration"))?
+            .extract()?;
         if took >= limit {
-            let what = calls::format_handle(py)?.call1((handle,))?;
+            let what = if is_handle {
+                calls::format_handle(py)?.call1((object,))?
+            } else {
+                object
+            };
             calls::asyncio_logger(py)?.call_method1(
                 intern!(py, "warning"),
                 ("Executing %s took %.3f seconds", what, took),
@@ -336,7 +398,11 @@ impl LoopCore {
         Ok(handle)
     }
 
-    fn unwatch(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, direction: Direction) -> PyResult<bool> {
+    fn unwatch(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        direction: Direction,
+    ) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         if this.is_closed.get(py) {
@@ -344,13 +410,36 @@ impl LoopCore {
         }
         let fd = file_descriptor(fd)?;
         let poller = this.own_poller(py);
-        let removed = this.descriptors.borrow_mut(py).remove(poller.as_deref(), fd, direction);
+        let removed = this
+            .descriptors
+            .borrow_mut(py)
+            .remove(poller.as_deref(), fd, direction);
         Ok(removed.inspect(|handle| handle.get().cancel(py)).is_some())
     }
 
     /// The poller, if it is this process's to change.
     fn own_poller(&self, py: Python<'_>) -> Option<Arc<Poller>> {
-        (self.epoch == fork::epoch()).then(|| self.poller.peek(py, Clone::clone)).flatten()
+        (self.epoch.get(py) == fork::epoch())
+            .then(|| self.poller.peek(py, Clone::clone))
+            .flatten()
+    }
+
+    /// The poller to wait in. A loop that goes on in a forked child gets its own there, and its own pipe for signals.
+    fn poller(slf: &Bound<'_, Self>) -> PyResult<Arc<Poller>> {
+        let py = slf.py();
+        let this = slf.get();
+        let poller = this.poller.peek(py, Clone::clone);
+        let poller = poller.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))?;
+        if this.epoch.get(py) == fork::epoch() {
+            return Ok(poller);
+        }
+        let poller = Arc::new(Poller::new()?);
+        this.descriptors.borrow_mut(py).register_all(&poller);
+        this.poller.set(py, Some(poller.clone()));
+        this.epoch.set(py, fork::epoch());
+        slf.call_method0(intern!(py, "_close_self_pipe"))?;
+        slf.call_method0(intern!(py, "_make_self_pipe"))?;
+        Ok(poller)
     }
 }
 
@@ -366,16 +455,18 @@ impl LoopCore {
             inbox: Inbox::new(),
             poller: GilCell::new(Some(Arc::new(Poller::new()?))),
             wakes: GilCell::new(Wakes::none()),
+            minds_signals: GilCell::new(false),
+            task_factory: GilCell::new(None),
             stopping: GilCell::new(false),
             is_closed: GilCell::new(false),
             debug: GilCell::new(false),
-            epoch: fork::epoch(),
+            thread: GilCell::new(0),
+            epoch: GilCell::new(fork::epoch()),
         })
     }
 
     /// The loop's clock, in seconds: `time.monotonic()`.
-    #[staticmethod]
-    fn time() -> f64 {
+    fn time(&self) -> f64 {
         clock::monotonic()
     }
 
@@ -397,7 +488,10 @@ impl LoopCore {
             if future.get().ends_quietly(py) {
                 FutureCore::complete(future, &task)?;
             } else {
-                this.push(py, Ready::Completion(future.clone().unbind(), task.unbind()));
+                this.push(
+                    py,
+                    Ready::Completion(future.clone().unbind(), task.unbind()),
+                );
             }
             return Ok(None);
         }
@@ -423,7 +517,13 @@ impl LoopCore {
             Self::check_callback(slf, callback, "call_soon_threadsafe", true)?;
         }
         let (ready, handle) = Self::handle(slf, callback, args, context)?;
-        Self::leave(slf, Job::Run(ready))?.ring();
+        let thread = slf.get().thread.get(py);
+        if thread == 0 || thread == calls::thread_ident() {
+            // Nobody sleeps, and calls made one after the other run in that order, whichever method made them.
+            slf.get().push(py, ready);
+        } else {
+            Bell::ring(Self::leave(slf, Job::Run(ready))?);
+        }
         Ok(handle)
     }
 
@@ -468,12 +568,14 @@ impl LoopCore {
         let py = slf.py();
         let this = slf.get();
         let mut events = Events::new();
+        this.thread.set(py, calls::thread_ident());
         let ended = loop {
             let turned = Self::turn(slf, &mut events);
             if turned.is_err() || this.stopping.get(py) {
                 break turned;
             }
         };
+        this.thread.set(py, 0);
         this.wakes.take(py).fire();
         ended
     }
@@ -520,20 +622,21 @@ impl LoopCore {
     /// thread sleeps.
     fn _add_callback_signalsafe(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
         let ready = Ready::Standard(handle.clone().unbind());
-        Self::leave(slf, Job::Run(ready))?.ring();
+        Bell::ring(Self::leave(slf, Job::Run(ready))?);
         Ok(())
     }
 
     /// Wakes the loop, from any thread.
-    fn _write_to_self(&self, py: Python<'_>) {
-        if let Some(poller) = self.own_poller(py) {
-            poller.wake();
-        }
+    fn _write_to_self(&self) {
+        Bell::ring(self.inbox.take_bell());
     }
 
     /// A timer of debug mode was cancelled.
     fn _timer_handle_cancelled(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
-        if handle.getattr(intern!(handle.py(), "_scheduled"))?.is_truthy()? {
+        if handle
+            .getattr(intern!(handle.py(), "_scheduled"))?
+            .is_truthy()?
+        {
             Self::note_cancelled_timer(slf);
         }
         Ok(())
@@ -558,8 +661,12 @@ impl LoopCore {
     /// A view of what is ready, for those who look.
     #[getter]
     fn _ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let ready: Vec<_> =
-            self.ready.borrow_mut(py).iter().map(|ready| ready.as_object(py).unbind()).collect();
+        let ready: Vec<_> = self
+            .ready
+            .borrow_mut(py)
+            .iter()
+            .map(|ready| ready.as_object(py).unbind())
+            .collect();
         PyList::new(py, ready)
     }
 
@@ -569,8 +676,12 @@ impl LoopCore {
     /// A view of the timers, in no order.
     #[getter]
     fn _scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let timers: Vec<_> =
-            self.timers.borrow_mut(py).iter().map(|timer| timer.as_object(py).unbind()).collect();
+        let timers: Vec<_> = self
+            .timers
+            .borrow_mut(py)
+            .iter()
+            .map(|timer| timer.as_object(py).unbind())
+            .collect();
         PyList::new(py, timers)
     }
 
@@ -598,6 +709,21 @@ impl LoopCore {
     }
 
     #[getter]
+    fn _task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task_factory.clone_ref(py)
+    }
+
+    #[setter(_task_factory)]
+    fn set_task_factory(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
+        self.task_factory.set(py, factory);
+    }
+
+    #[setter(_minds_signals)]
+    fn set_minds_signals(&self, py: Python<'_>, minds: bool) {
+        self.minds_signals.set(py, minds);
+    }
+
+    #[getter]
     fn _debug(&self, py: Python<'_>) -> bool {
         self.debug.get(py)
     }
@@ -609,10 +735,15 @@ impl LoopCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.ready.visit(|ready| ready.iter().try_for_each(|ready| ready.visit(&visit)))?;
-        self.timers.visit(|timers| timers.iter().try_for_each(|timer| timer.visit(&visit)))?;
+        self.task_factory.visit(|factory| visit.call(factory))?;
+        self.ready
+            .visit(|ready| ready.iter().try_for_each(|ready| ready.visit(&visit)))?;
+        self.timers
+            .visit(|timers| timers.iter().try_for_each(|timer| timer.visit(&visit)))?;
         self.descriptors.visit(|descriptors| {
-            descriptors.handles().try_for_each(|handle| visit.call(handle))
+            descriptors
+                .handles()
+                .try_for_each(|handle| visit.call(handle))
         })
     }
 
@@ -622,7 +753,7 @@ impl LoopCore {
         let ready = std::mem::take(&mut *this.ready.borrow_mut(py));
         let timers = this.timers.borrow_mut(py).clear();
         let descriptors = std::mem::take(&mut *this.descriptors.borrow_mut(py));
-        drop((ready, timers, descriptors));
+        drop((ready, timers, descriptors, this.task_factory.take(py)));
     }
 }
 
@@ -642,12 +773,16 @@ impl LoopCore {
         }
         let (timer, handle) = if this.debug.get(py) {
             Self::check_callback(slf, callback, "call_at", false)?;
-            let handle = calls::asyncio_timer_handle(py)?.call1((when, callback, args, slf, context))?;
+            let handle =
+                calls::asyncio_timer_handle(py)?.call1((when, callback, args, slf, context))?;
             handle.setattr(intern!(py, "_scheduled"), true)?;
             (Timer::Standard(handle.clone().unbind()), handle)
         } else {
             let handle = TimerHandle::create(slf, when, Handle::new(callback, args, context)?)?;
-            (Timer::Handle(handle.clone_ref(py)), handle.into_bound(py).into_any())
+            (
+                Timer::Handle(handle.clone_ref(py)),
+                handle.into_bound(py).into_any(),
+            )
         };
         this.timers.borrow_mut(py).insert(when, timer);
         Ok(handle)

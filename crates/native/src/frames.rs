@@ -23,14 +23,18 @@ impl Origin {
         // references that the `Bound`s own.
         unsafe {
             let innermost = ffi::PyEval_GetFrame();
-            let mut frame: Bound<'_, PyAny> = Bound::from_borrowed_ptr_or_opt(py, innermost.cast())?;
+            let mut frame: Bound<'_, PyAny> =
+                Bound::from_borrowed_ptr_or_opt(py, innermost.cast())?;
             loop {
                 let pointer = frame.as_ptr().cast();
                 let code: Bound<'_, PyAny> =
                     Bound::from_owned_ptr(py, ffi::PyFrame_GetCode(pointer).cast());
                 if !is_ours(&code) {
                     let instruction = ffi::PyFrame_GetLasti(pointer);
-                    return Some(Self { code: code.unbind(), instruction });
+                    return Some(Self {
+                        code: code.unbind(),
+                        instruction,
+                    });
                 }
                 frame = Bound::from_owned_ptr_or_opt(py, ffi::PyFrame_GetBack(pointer).cast())?;
             }
@@ -69,7 +73,9 @@ fn is_ours(code: &Bound<'_, PyAny>) -> bool {
     static FOLDER: PyOnceLock<String> = PyOnceLock::new();
     let py = code.py();
     let folder = FOLDER.get_or_init(py, || {
-        let file = calls::errors_file(py).map(|file| file.to_string()).unwrap_or_default();
+        let file = calls::errors_file(py)
+            .map(|file| file.to_string())
+            .unwrap_or_default();
         file[..file.rfind('/').map_or(0, |slash| slash + 1)].to_owned()
     });
     let Ok(file) = code.getattr(intern!(py, "co_filename")) else {

@@ -71,7 +71,11 @@ pub enum Waited {
 
 impl FutureCore {
     /// A future that no portal knows yet, for work that came from `origin`.
-    pub fn new(work: Option<Py<PyAny>>, portal: Option<Py<Portal>>, origin: Option<Origin>) -> Self {
+    pub fn new(
+        work: Option<Py<PyAny>>,
+        portal: Option<Py<Portal>>,
+        origin: Option<Origin>,
+    ) -> Self {
         Self {
             outcome: Outcome::new(),
             work: GilCell::new(work),
@@ -125,7 +129,9 @@ impl FutureCore {
     }
 
     pub fn portal<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Portal>> {
-        self.portal.clone_ref(py).map(|portal| portal.into_bound(py))
+        self.portal
+            .clone_ref(py)
+            .map(|portal| portal.into_bound(py))
     }
 
     /// Whether ending it runs no Python code: nobody installed a callback or asked for the condition.
@@ -284,7 +290,11 @@ impl FutureCore {
     }
 
     /// Blocks until done, for the methods that take a `timeout`.
-    fn block(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>, what: &str) -> PyResult<()> {
+    fn block(
+        slf: &Bound<'_, Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        what: &str,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         if this.is_done() {
@@ -298,7 +308,11 @@ impl FutureCore {
         if timeout.is_some_and(|timeout| timeout <= 0.0) {
             return Err(PyTimeoutError::new_err(()));
         }
-        if this.portal.bind(py).is_some_and(|portal| portal.get().runs_here(py)) {
+        if this
+            .portal
+            .bind(py)
+            .is_some_and(|portal| portal.get().runs_here(py))
+        {
             return Err(calls::error(
                 calls::deadlock_error(py),
                 format!(
@@ -324,6 +338,7 @@ impl FutureCore {
         }
     }
 
+    /// Adds the note that says where the work was submitted.
     fn note_origin(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
         let Some(origin) = self.origin.take(py) else {
             return Ok(());
@@ -346,9 +361,12 @@ impl FutureCore {
         }
         let traceback = self.with_extra(py, |extra| {
             extra.retrieved = true;
-            extra
-                .failed
-                .then(|| extra.traceback.as_ref().map(|traceback| traceback.clone_ref(py)))
+            extra.failed.then(|| {
+                extra
+                    .traceback
+                    .as_ref()
+                    .map(|traceback| traceback.clone_ref(py))
+            })
         })?;
         Some((self.value(py), traceback))
     }
@@ -365,7 +383,10 @@ impl FutureCore {
     fn lock_condition<'py>(&self, py: Python<'py>) -> PyResult<ConditionGuard<'py>> {
         let condition = if self.extra.is_some(py) {
             self.with_extra(py, |extra| {
-                extra.condition.as_ref().map(|condition| condition.clone_ref(py))
+                extra
+                    .condition
+                    .as_ref()
+                    .map(|condition| condition.clone_ref(py))
             })
         } else {
             None
@@ -403,7 +424,10 @@ impl FutureCore {
     fn invalid_state(slf: &Bound<'_, Self>) -> PyErr {
         let state = slf.get().state_name();
         match slf.repr() {
-            Ok(repr) => calls::error(calls::invalid_state_error(slf.py()), format!("{state}: {repr}")),
+            Ok(repr) => calls::error(
+                calls::invalid_state_error(slf.py()),
+                format!("{state}: {repr}"),
+            ),
             Err(error) => error,
         }
     }
@@ -436,7 +460,11 @@ impl FutureCore {
         let guard = this.lock_condition(py)?;
         let Ok(wakes) = this.outcome.cancel() else {
             guard.release()?;
-            return match (this.outcome.state(), this.portal.bind(py), this.work.bind(py)) {
+            return match (
+                this.outcome.state(),
+                this.portal.bind(py),
+                this.work.bind(py),
+            ) {
                 (State::Cancelled | State::CancelledAndNotified, _, _) => Ok(true),
                 (State::Running, Some(portal), Some(task)) => Portal::cancel_task(&portal, &task),
                 (State::Running, Some(_), None) => {
@@ -468,7 +496,10 @@ impl FutureCore {
     /// Raises `TimeoutError` if it is neither in time, and `DeadlockError` on the loop's own thread while it is
     /// unfinished.
     #[pyo3(signature = (timeout=None))]
-    fn cancel_and_wait(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    fn cancel_and_wait(
+        slf: &Bound<'_, Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
         Self::cancel(slf)?;
         Self::block(slf, timeout, "cancel_and_wait()")?;
         Ok(slf.get().cancelled())
@@ -476,7 +507,10 @@ impl FutureCore {
 
     /// Whether the work was cancelled.
     fn cancelled(&self) -> bool {
-        matches!(self.outcome.state(), State::Cancelled | State::CancelledAndNotified)
+        matches!(
+            self.outcome.state(),
+            State::Cancelled | State::CancelledAndNotified
+        )
     }
 
     /// Whether the work has begun and isn't done.
@@ -527,7 +561,9 @@ impl FutureCore {
         if this.is_done() {
             call_back(slf, callback);
         } else {
-            this.with_extra(slf.py(), |extra| extra.callbacks.push(callback.clone().unbind()));
+            this.with_extra(slf.py(), |extra| {
+                extra.callbacks.push(callback.clone().unbind())
+            });
         }
     }
 
@@ -588,7 +624,9 @@ impl FutureCore {
     fn _condition(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let fresh = calls::condition(py)?.call0()?.unbind();
         // Making it ran Python code: another thread may have been faster, and its condition counts.
-        Ok(self.with_extra(py, |extra| extra.condition.get_or_insert(fresh).clone_ref(py)))
+        Ok(self.with_extra(py, |extra| {
+            extra.condition.get_or_insert(fresh).clone_ref(py)
+        }))
     }
 
     #[getter]
@@ -614,7 +652,10 @@ impl FutureCore {
             State::Finished => {
                 let failed = this.extra.is_some(py) && this.with_extra(py, |extra| extra.failed);
                 let verb = if failed { "raised" } else { "returned" };
-                format!("finished {verb} {}", this.value(py).bind(py).get_type().name()?)
+                format!(
+                    "finished {verb} {}",
+                    this.value(py).bind(py).get_type().name()?
+                )
             }
             State::CancelledAndNotified => "cancelled".to_owned(),
             _ => this.state_name().to_lowercase(),
@@ -638,10 +679,13 @@ impl FutureCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.outcome.read(|value| visit.call(value)).unwrap_or(Ok(()))?;
+        self.outcome
+            .read(|value| visit.call(value))
+            .unwrap_or(Ok(()))?;
         self.work.visit(|work| visit.call(work))?;
         self.portal.visit(|portal| visit.call(portal))?;
-        self.origin.visit(|origin| visit_all(&visit, origin.iter().map(Origin::code)))?;
+        self.origin
+            .visit(|origin| visit_all(&visit, origin.iter().map(Origin::code)))?;
         self.extra.visit(|extra| {
             let Some(extra) = extra else {
                 return Ok(());
@@ -666,11 +710,15 @@ impl FutureCore {
 impl Drop for FutureCore {
     /// Reports an exception that nobody ever asked for.
     fn drop(&mut self) {
+        if self.extra.get_mut().is_none() {
+            return;
+        }
         Python::try_attach(|py| {
             let Some(extra) = self.extra.take(py) else {
                 return;
             };
-            let (true, false, Some(portal)) = (extra.failed, extra.retrieved, self.portal.bind(py)) else {
+            let (true, false, Some(portal)) = (extra.failed, extra.retrieved, self.portal.bind(py))
+            else {
                 return;
             };
             let Some(exception) = self.outcome.clear() else {
@@ -698,14 +746,18 @@ impl ConditionGuard<'_> {
 
     fn release(self) -> PyResult<()> {
         match &self.0 {
-            Some(condition) => condition.call_method0(intern!(condition.py(), "release")).map(drop),
+            Some(condition) => condition
+                .call_method0(intern!(condition.py(), "release"))
+                .map(drop),
             None => Ok(()),
         }
     }
 
     fn notify_and_release(self) -> PyResult<()> {
         let notified = match &self.0 {
-            Some(condition) => condition.call_method0(intern!(condition.py(), "notify_all")).map(drop),
+            Some(condition) => condition
+                .call_method0(intern!(condition.py(), "notify_all"))
+                .map(drop),
             None => Ok(()),
         };
         self.release().and(notified)
@@ -749,7 +801,10 @@ pub fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
     let seconds: f64 = timeout.extract().map_err(|_| {
         PyTypeError::new_err(format!(
             "timeout must be a number of seconds or None, not {}",
-            timeout.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
+            timeout
+                .get_type()
+                .name()
+                .map_or_else(|_| "?".to_owned(), |name| name.to_string())
         ))
     })?;
     if seconds.is_nan() {
@@ -764,7 +819,7 @@ pub fn deadline(seconds: f64) -> Option<Instant> {
 }
 
 /// Whether this is the thread that runs Python's signal handlers.
-fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+pub fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     thread_local! {
         /// The answer, and the fork epoch it was found in: the thread that forks is the child's main thread.
         static ANSWER: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
@@ -772,7 +827,9 @@ fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     match ANSWER.get() {
         Some((epoch, answer)) if epoch == fork::epoch() => Ok(answer),
         _ => {
-            let main = calls::main_thread(py)?.call0()?.getattr(intern!(py, "ident"))?;
+            let main = calls::main_thread(py)?
+                .call0()?
+                .getattr(intern!(py, "ident"))?;
             let answer = main.extract::<u64>()? == calls::thread_ident();
             ANSWER.set(Some((fork::epoch(), answer)));
             Ok(answer)

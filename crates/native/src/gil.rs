@@ -13,7 +13,9 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 #[cfg(Py_GIL_DISABLED)]
-compile_error!("asyncio-thread-loop relies on the GIL: free-threaded builds of CPython are not supported");
+compile_error!(
+    "asyncio-thread-loop relies on the GIL: free-threaded builds of CPython are not supported"
+);
 
 /// A value that is replaced as a whole.
 pub struct GilCell<T>(Cell<T>);
@@ -29,6 +31,10 @@ impl<T> GilCell<T> {
 
     pub fn replace(&self, _py: Python<'_>, value: T) -> T {
         self.0.replace(value)
+    }
+
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
     }
 
     /// Drops the old value last, so that a destructor which comes back here finds the new one.
@@ -60,7 +66,9 @@ impl<T: Default> GilCell<T> {
 
 impl<T> GilCell<Option<Py<T>>> {
     pub fn clone_ref(&self, py: Python<'_>) -> Option<Py<T>> {
-        self.peek(py, |value| value.as_ref().map(|object| object.clone_ref(py)))
+        self.peek(py, |value| {
+            value.as_ref().map(|object| object.clone_ref(py))
+        })
     }
 
     pub fn bind<'py>(&self, py: Python<'py>) -> Option<Bound<'py, T>> {
@@ -114,5 +122,7 @@ pub fn visit_all<'a, T: 'a>(
     visit: &PyVisit<'_>,
     objects: impl IntoIterator<Item = &'a Py<T>>,
 ) -> Result<(), PyTraverseError> {
-    objects.into_iter().try_for_each(|object| visit.call(object))
+    objects
+        .into_iter()
+        .try_for_each(|object| visit.call(object))
 }

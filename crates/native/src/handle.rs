@@ -10,7 +10,13 @@ use crate::calls;
 use crate::event_loop::LoopCore;
 use crate::gil::GilCell;
 
-#[pyclass(frozen, subclass, weakref, freelist = 512, module = "asyncio_thread_loop._native")]
+#[pyclass(
+    frozen,
+    subclass,
+    weakref,
+    freelist = 512,
+    module = "asyncio_thread_loop._native"
+)]
 pub struct Handle {
     /// None once cancelled.
     callback: GilCell<Option<Py<PyAny>>>,
@@ -152,7 +158,10 @@ impl TimerHandle {
             event_loop: event_loop.clone().unbind(),
             scheduled: GilCell::new(true),
         };
-        Py::new(event_loop.py(), PyClassInitializer::from(handle).add_subclass(timer))
+        Py::new(
+            event_loop.py(),
+            PyClassInitializer::from(handle).add_subclass(timer),
+        )
     }
 
     pub fn leaves_the_queue(&self, py: Python<'_>) {
@@ -192,8 +201,23 @@ impl TimerHandle {
     fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let info = calls::asyncio_handle(py)?.call_method1(intern!(py, "_repr_info"), (slf,))?;
-        info.call_method1(intern!(py, "insert"), (1, format!("when={}", slf.get().when)))?;
+        info.call_method1(
+            intern!(py, "insert"),
+            (1, format!("when={}", slf.get().when)),
+        )?;
         Ok(info)
+    }
+
+    fn __eq__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        calls::asyncio_timer_handle(slf.py())?
+            .call_method1(intern!(slf.py(), "__eq__"), (slf, other))
+    }
+
+    fn __hash__<'py>(slf: &Bound<'py, Self>) -> PyResult<isize> {
+        slf.get().when.into_pyobject(slf.py())?.hash()
     }
 
     fn __lt__(&self, other: &Bound<'_, TimerHandle>) -> bool {

@@ -27,7 +27,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
-    use crate::boundary::{Boundary, BoundaryIterator};
+    use crate::boundary::{Boundary, BoundaryIterator, boundary};
     #[pymodule_export]
     use crate::bridge::{BridgeCore, check_timeout};
     #[pymodule_export]

@@ -4,19 +4,16 @@
 //! travels in the loop's own inbox. For any other loop the portal keeps an inbox of its own, and asks for one
 //! `call_soon_threadsafe` whenever a call finds it idle, so that a burst of calls wakes the loop once.
 
-use std::sync::Arc;
-
 use asyncio_thread_loop_core::fork;
-use asyncio_thread_loop_core::inbox::{Inbox, Wake};
+use asyncio_thread_loop_core::inbox::Inbox;
 use asyncio_thread_loop_core::outcome::Wakes;
-use asyncio_thread_loop_core::poller::Poller;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::calls;
-use crate::event_loop::{Job, LoopCore};
+use crate::event_loop::{Bell, Job, LoopCore};
 use crate::future::{End, FutureCore};
 use crate::gil::{GilCell, GilRefCell, visit_all};
 
@@ -26,7 +23,7 @@ pub struct Portal {
     /// The loop once more, if it is the native one.
     native: Option<Py<LoopCore>>,
     /// Calls for a loop that isn't native.
-    inbox: Inbox<Start>,
+    inbox: Inbox<Start, ()>,
     /// Every future that was accepted and hasn't ended. It also keeps their tasks alive: asyncio itself doesn't.
     live: GilRefCell<Vec<Py<FutureCore>>>,
     accepting: GilCell<bool>,
@@ -38,21 +35,6 @@ pub struct Portal {
 pub struct Start {
     pub future: Py<FutureCore>,
     pub context: Py<PyAny>,
-}
-
-/// What is left to do so that the loop notices a call; it needs no interpreter.
-#[must_use = "a sleeping loop doesn't notice"]
-pub enum Bell {
-    Silent,
-    Loop(Arc<Poller>),
-}
-
-impl Bell {
-    pub fn ring(self) {
-        if let Bell::Loop(poller) = self {
-            poller.wake();
-        }
-    }
 }
 
 impl Portal {
@@ -75,7 +57,7 @@ impl Portal {
         slf: &Bound<'_, Self>,
         future: &Bound<'_, FutureCore>,
         context: Bound<'_, PyAny>,
-    ) -> PyResult<Bell> {
+    ) -> PyResult<Option<Bell>> {
         let py = slf.py();
         let this = slf.get();
         {
@@ -83,7 +65,10 @@ impl Portal {
             future.get().slot.set(py, u32::try_from(live.len()).ok());
             live.push(future.clone().unbind());
         }
-        let start = Start { future: future.clone().unbind(), context: context.unbind() };
+        let start = Start {
+            future: future.clone().unbind(),
+            context: context.unbind(),
+        };
         let sent = match &this.native {
             Some(native) => LoopCore::leave(native.bind(py), Job::Start(start)),
             None => this.leave(slf, start),
@@ -91,15 +76,15 @@ impl Portal {
         sent.inspect_err(|_| Self::forget(slf, future.get()))
     }
 
-    fn leave(&self, slf: &Bound<'_, Self>, start: Start) -> PyResult<Bell> {
+    fn leave(&self, slf: &Bound<'_, Self>, start: Start) -> PyResult<Option<Bell>> {
         let py = slf.py();
         match self.inbox.push(start) {
-            Ok(Wake::NotNeeded) => Ok(Bell::Silent),
-            Ok(Wake::Needed) => {
+            Ok(None) => Ok(None),
+            Ok(Some(())) => {
                 let drain = slf.getattr(intern!(py, "_drain"))?;
                 self.event_loop
                     .call_method1(py, intern!(py, "call_soon_threadsafe"), (drain,))
-                    .map(|_| Bell::Silent)
+                    .map(|_| None)
             }
             Err(_) => Err(closed()),
         }
@@ -131,7 +116,9 @@ impl Portal {
         if let Err(error) = begun {
             let ended = coroutine
                 .call_method0(py, intern!(py, "close"))
-                .and_then(|_| FutureCore::finish(&future, End::Error(error.into_value(py).into_any())));
+                .and_then(|_| {
+                    FutureCore::finish(&future, End::Error(error.into_value(py).into_any()))
+                });
             if let Err(error) = ended {
                 error.write_unraisable(py, Some(&future));
             }
@@ -146,12 +133,17 @@ impl Portal {
         static LOOP_AND_CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
         let py = coroutine.py();
         let event_loop = self.event_loop.bind(py);
-        if event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none() {
-            if self.native.is_some() {
-                let names = calls::names(py, &LOOP_AND_CONTEXT, ["loop", "context"]);
-                let class = calls::asyncio_task(py)?.as_any();
-                return calls::call_with_names(class, [coroutine, event_loop, context], names);
-            }
+        if let Some(native) = &self.native
+            && !native.get().has_task_factory(py)
+        {
+            let names = calls::names(py, &LOOP_AND_CONTEXT, ["loop", "context"]);
+            let class = calls::asyncio_task(py)?.as_any();
+            return calls::call_with_names(class, [coroutine, event_loop, context], names);
+        }
+        if event_loop
+            .call_method0(intern!(py, "get_task_factory"))?
+            .is_none()
+        {
             return calls::call_method_with_context(
                 intern!(py, "create_task"),
                 [event_loop, coroutine, context],
@@ -203,7 +195,8 @@ impl Portal {
             return Ok(false);
         }
         let cancel = task.getattr(intern!(py, "cancel"))?;
-        this.event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), (cancel,))?;
+        this.event_loop
+            .call_method1(py, intern!(py, "call_soon_threadsafe"), (cancel,))?;
         Ok(true)
     }
 
@@ -231,10 +224,13 @@ impl Portal {
     /// To be made on the thread that will run the loop.
     #[new]
     fn new(event_loop: Bound<'_, PyAny>) -> Self {
-        let native = event_loop.cast::<LoopCore>().ok().map(|native| native.clone().unbind());
+        let native = event_loop
+            .cast::<LoopCore>()
+            .ok()
+            .map(|native| native.clone().unbind());
         let inbox = Inbox::new();
         // Idle from the start: the first call asks for a drain.
-        let idle = inbox.announce_sleep();
+        let idle = inbox.announce_sleep(());
         debug_assert!(idle);
         Self {
             event_loop: event_loop.unbind(),
@@ -259,7 +255,12 @@ impl Portal {
 
     /// The unfinished futures.
     fn unfinished<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let live: Vec<_> = self.live.borrow_mut(py).iter().map(|future| future.clone_ref(py)).collect();
+        let live: Vec<_> = self
+            .live
+            .borrow_mut(py)
+            .iter()
+            .map(|future| future.clone_ref(py))
+            .collect();
         PyList::new(py, live)
     }
 
@@ -271,7 +272,9 @@ impl Portal {
             let future = future.into_bound(py);
             future.get().slot.set(py, None);
             future.get().close_unstarted(py)?;
-            let error = calls::error(calls::closed_error(py), message).into_value(py).into_any();
+            let error = calls::error(calls::closed_error(py), message)
+                .into_value(py)
+                .into_any();
             if FutureCore::finish(&future, End::Error(error))? {
                 future.get().hush(py);
             }
@@ -287,7 +290,7 @@ impl Portal {
             for start in starts.drain(..) {
                 Self::start(py, start);
             }
-            if self.inbox.announce_sleep() {
+            if self.inbox.announce_sleep(()) {
                 return;
             }
         }
