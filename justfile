@@ -37,9 +37,9 @@ lint: (_install main) (_need "lint")
     {{ bin }}/ruff format --check .
     {{ bin }}/ruff check .
     {{ bin }}/mypy --strict --python-executable {{ bin }}/python python
-    {{ bin }}/pyright --pythonpath {{ bin }}/python
-    {{ bin }}/pyright --pythonpath {{ bin }}/python --verifytypes asyncio_thread_loop --ignoreexternal
-    {{ bin }}/stubtest asyncio_thread_loop
+    PATH="{{ bin }}:$PATH" pyright
+    PATH="{{ bin }}:$PATH" pyright --verifytypes asyncio_thread_loop --ignoreexternal
+    {{ bin }}/stubtest asyncio_thread_loop --allowlist .ci/stubtest-allowlist
 
 # the core's tests, then pytest on the installed wheel with every CPython found; arguments go to pytest
 test *args: _test-core (_install found)
@@ -51,12 +51,14 @@ test *args: _test-core (_install found)
     while read -r version python; do
         echo "CPython $version: ${python:-NOT TESTED, none that runs was found here}"
     done <<< "{{ pythons }}"
+    failed=0
     for version in {{ found }}; do
         bin="{{ here }}/.venv-$version/bin"
         echo "== pytest on $("$bin/python" --version), installed wheel"
         "$bin/python" -I -c 'import asyncio_thread_loop as a, sys; sys.exit(not a.__file__.startswith(sys.prefix))'
-        "$bin/pytest" -c "{{ here }}/pyproject.toml" --rootdir "{{ here }}" "{{ here }}/tests" "$@"
+        "$bin/pytest" -c "{{ here }}/pyproject.toml" --rootdir "{{ here }}" "{{ here }}/tests" "$@" || failed=1
     done
+    exit $failed
 
 # model-check the core's protocols
 loom:
@@ -117,11 +119,13 @@ _envs wanted:
 _need purpose:
     {{ bin }}/python -m pip install --quiet -r requirements/{{ purpose }}.txt
 
+# A target folder for each CPython: pyo3 is built anew whenever the interpreter changes.
 [private]
 _wheels wanted: (_envs wanted)
     rm -rf dist
     for version in {{ wanted }}; do \
-        {{ bin }}/maturin build --release --out dist --interpreter ".venv-$version/bin/python"; \
+        CARGO_TARGET_DIR="{{ target }}/py$version" {{ bin }}/maturin build --quiet --release \
+            --out dist --interpreter .venv-$version/bin/python; \
     done
 
 [private]

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
-__all__ = ["as_coroutine", "call_in_coroutine", "close_unstarted", "is_async_callable"]
+__all__ = ["as_coroutine", "await_in_coroutine", "call_in_coroutine", "close_unstarted", "is_async_callable"]
 
 
 def is_async_callable(fn: object) -> bool:
@@ -35,13 +35,12 @@ def as_coroutine(
                 f"{work!r} takes no arguments any more: submit the coroutine alone, or the coroutine function "
                 "with its arguments"
             )
-        return work if inspect.iscoroutine(work) else _await(work)
+        return await_in_coroutine(work)
     if isinstance(work, type) or not is_async_callable(work):
         is_plain: bool = callable(work)
         hint = "; to call a plain function on the loop's thread, use call()" if is_plain else ""
         raise TypeError(f"a coroutine, an awaitable or a coroutine function was expected, got {work!r}{hint}")
-    awaitable = cast(Callable[..., Awaitable[Any]], work)(*args, **(kwargs or {}))
-    return awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
+    return await_in_coroutine(cast(Callable[..., Awaitable[Any]], work)(*args, **(kwargs or {})))
 
 
 def close_unstarted(*work: object) -> None:
@@ -56,6 +55,16 @@ async def call_in_coroutine(
 ) -> Any:
     """A plain call as a coroutine."""
     return fn(*args, **kwargs)
+
+
+def await_in_coroutine(awaitable: object) -> Coroutine[Any, Any, Any]:
+    """The coroutine that awaits something. Raises `TypeError` for what can't be awaited."""
+    if inspect.iscoroutine(awaitable):
+        return awaitable
+    if inspect.isawaitable(awaitable):
+        return _await(awaitable)
+    hint = "; call the coroutine function first" if is_async_callable(awaitable) else ""
+    raise TypeError(f"a coroutine or another awaitable was expected, got {awaitable!r}{hint}")
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:

@@ -8,6 +8,7 @@ import contextvars
 import itertools
 import os
 import threading
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
@@ -38,7 +39,7 @@ _numbers = itertools.count()
 class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignore[misc]  # its `submit` takes plain functions
     """Runs an asyncio event loop in a thread of its own, for code that isn't asynchronous itself.
 
-    Used like a `ThreadPoolExecutor`: any thread submits coroutines and gets `Future`s back. Every step of every
+    Used like a `ThreadPoolExecutor`: any thread submits coroutines and gets futures back. Every step of every
     coroutine runs on the loop's thread. Leaving the `with` block ends everything gracefully: what is due runs, every
     task is cancelled and its cleanup waited for, async generators and the default executor are shut down, the thread
     is joined. After that the same object can be entered again, on a fresh loop.
@@ -343,13 +344,16 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         coro: Coroutine[Any, Any, Any], exit_timeout: float | None = None
     ) -> AsyncioThreadLoop:
         """Starts a new loop with this coroutine on it. The loop is the caller's to close."""
-        loop = AsyncioThreadLoop(exit_timeout=exit_timeout)
         try:
-            loop.start()
+            loop = AsyncioThreadLoop(exit_timeout=exit_timeout).start()
         except BaseException:
             close_unstarted(coro)
             raise
-        loop.submit(coro)
+        try:
+            loop.submit(coro)
+        except BaseException:
+            loop.close()
+            raise
         return loop
 
     def _refuse_own_thread(self, call: str) -> None:
@@ -371,8 +375,10 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
             error.__cause__ = future.exception()
         raise error
 
-    def _evaluate_interrupted(self, future: FutureCore[Any]) -> None:
-        self._cancel_within_grace([future])
+    def _evaluate_interrupted(self, future: FutureCore[Any], interrupt: BaseException) -> None:
+        trouble = self._cancel_within_grace([future])
+        if trouble is not None:
+            interrupt.add_note(trouble)
 
     def _cancel_within_grace(self, futures: list[FutureCore[Any]]) -> str | None:
         """Cancels work and gives its cleanup a little time. Returns what went wrong, if it did."""
@@ -385,26 +391,22 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
             return None
         if not self._responds(min(grace, _RESPONSE)):
             return "the loop's thread is blocked, so the cancellation waits there"
-        ended = threading.Semaphore(0)
-        for future in running:
-            future.add_done_callback(lambda _: ended.release())
-        deadline = _many.Deadline(grace)
-        for _ in running:
-            if not ended.acquire(timeout=deadline.left()):
-                return f"its cleanup didn't end within the grace of {grace:g} s and goes on on the loop"
-        return None
+        ends = time.monotonic() + grace
+        if all(future._wait(ends - time.monotonic()) for future in running):
+            return None
+        return f"its cleanup didn't end within the grace of {grace:g} s and goes on on the loop"
 
     def _responds(self, within: float) -> bool:
         """Whether the loop takes a call within so many seconds, that is, isn't blocked."""
         session = self._session
         if session is None or session.loop is None:
             return False
-        noticed = threading.Event()
+        noticed: Future[None] = Future()
         try:
-            session.loop.call_soon_threadsafe(noticed.set)
+            session.loop.call_soon_threadsafe(noticed.set_result, None)
         except RuntimeError:
             return False
-        return noticed.wait(within)
+        return noticed._wait(within)
 
     def _adopt_context(self, context: contextvars.Context) -> None:
         """Carries what a coroutine did to its context back to the caller's."""

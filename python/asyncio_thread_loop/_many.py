@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._coroutines import close_unstarted
+from ._coroutines import await_in_coroutine, close_unstarted
 from ._future import Future
 from ._native import BoundaryIterator, check_timeout
 
@@ -59,7 +59,7 @@ class _InFlight:
             except StopIteration:
                 self._source = None
                 break
-            future = self._loop.submit(coro)
+            future = self._loop.submit(await_in_coroutine(coro))
             self.unfinished.add(future)
             future.add_done_callback(self._ended.put)
             pulled.append(future)

@@ -125,6 +125,8 @@ class Session:
         report = f"{self.thread.name} didn't end within {timeout:g} s and was left behind. In its way:\n"
         report += self._describe_stuck()
         _sessions.discard(self)
+        # What it was still allowed to finish is now in nobody's interest.
+        self.ask_to_leave(cancel=True)
         if self.portal is not None:
             self.portal.give_up(f"{self.thread.name} gave up on this work when it didn't end within {timeout:g} s")
         warnings.warn(report, RuntimeWarning, stacklevel=_outside())

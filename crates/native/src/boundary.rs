@@ -1,15 +1,22 @@
 //! The border between this library's Python code and its callers: errors cross it without the library's frames.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::{calls, frames};
 
 /// The decorator: errors of `function` won't show where in this library they passed.
 #[pyfunction]
-pub fn boundary(function: Py<PyAny>) -> Boundary {
-    Boundary { function }
+pub fn boundary<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = function.py();
+    let boundary = Bound::new(
+        py,
+        Boundary {
+            function: function.clone().unbind(),
+        },
+    )?;
+    calls::update_wrapper(py)?.call1((boundary, function))
 }
 
 /// A function or method behind the border.
@@ -20,11 +27,6 @@ pub struct Boundary {
 
 #[pymethods]
 impl Boundary {
-    #[new]
-    fn new(function: Py<PyAny>) -> Self {
-        Self { function }
-    }
-
     #[pyo3(signature = (*args, **kwargs))]
     fn __call__<'py>(
         &self,
@@ -49,28 +51,7 @@ impl Boundary {
         calls::method_type(slf.py())?.call1((slf, instance))
     }
 
-    /// `__name__`, `__doc__`, `__module__` and the rest are the function's.
-    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        self.function.bind(py).getattr(name)
-    }
-
-    #[getter]
-    fn __doc__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.function.bind(py).getattr(intern!(py, "__doc__"))
-    }
-
-    #[getter]
-    fn __module__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.function.bind(py).getattr(intern!(py, "__module__"))
-    }
-
-    /// Where `inspect.signature` looks.
-    #[getter]
-    fn __wrapped__(&self, py: Python<'_>) -> Py<PyAny> {
-        self.function.clone_ref(py)
-    }
-
-    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyString>> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         self.function.bind(py).repr()
     }
 

@@ -1,6 +1,6 @@
 //! `submit` and `evaluate`: the calls that every program makes all the time, so they have no Python of their own.
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
@@ -65,10 +65,7 @@ impl BridgeCore {
         }
     }
 
-    /// submit(coro_or_async_fn, /, *args, **kwargs)
-    /// --
-    ///
-    /// Hands work to the loop and returns its `Future` at once, from any thread.
+    /// Hands work to the loop and returns a future at once, from any thread.
     ///
     /// The work is a coroutine or any other awaitable, or, as with `ThreadPoolExecutor.submit`, a coroutine function
     /// (a partial of one, an object whose `__call__` is async) with its arguments. It runs on the loop's thread, in a
@@ -107,9 +104,6 @@ impl BridgeCore {
         Ok(future)
     }
 
-    /// evaluate(coro, timeout=None)
-    /// --
-    ///
     /// Runs a coroutine, or any other awaitable, on the loop and returns its result, or raises what it raised.
     ///
     /// May be called from any thread but the loop's own, also inside another running event loop. `timeout` is in
@@ -136,7 +130,7 @@ impl BridgeCore {
         let py = slf.py();
         let mut work = Work::new(coro);
         let deadline = match timeout {
-            Some(timeout) => future::deadline(not_negative(timeout)?),
+            Some(timeout) => future::deadline(future::not_negative(timeout)?),
             None => None,
         };
         let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
@@ -158,7 +152,7 @@ impl BridgeCore {
                 .call_method1(intern!(py, "_evaluate_timed_out"), (&future, timeout))
                 .map(drop),
             Err(interrupt) => slf
-                .call_method1(intern!(py, "_evaluate_interrupted"), (&future,))
+                .call_method1(intern!(py, "_evaluate_interrupted"), (&future, interrupt.value(py)))
                 .and(Err(interrupt)),
         };
         if slf.get().carries_context_back.get(py) {
@@ -170,7 +164,7 @@ impl BridgeCore {
             && let Some(origin) = Origin::of_caller(py)
         {
             // The caller is still where it was: nothing had to be remembered.
-            origin.note(py, error.value(py))?;
+            origin.note(py, error.value(py));
         }
         outcome
     }
@@ -237,7 +231,7 @@ impl<'py> Work<'py> {
             return self.check_fresh();
         }
         let py = self.given.py();
-        let coroutine = calls::as_coroutine(py)?
+        let coroutine = calls::await_in_coroutine(py)?
             .call1((&self.given,))
             .map_err(|error| frames::stripped(py, error))?;
         self.given = coroutine;
@@ -278,19 +272,8 @@ impl Drop for Work<'_> {
     }
 }
 
-/// A timeout that a call keeps itself.
-fn not_negative(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let seconds = future::seconds(timeout)?;
-    if seconds < 0.0 {
-        return Err(PyValueError::new_err(format!(
-            "timeout must not be negative, got {seconds}"
-        )));
-    }
-    Ok(seconds)
-}
-
 /// For the Python half: checks a timeout before anything is submitted.
 #[pyfunction]
 pub fn check_timeout(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
-    timeout.map(not_negative).transpose()
+    timeout.map(future::not_negative).transpose()
 }

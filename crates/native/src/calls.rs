@@ -91,6 +91,8 @@ imported! {
     forked_error: PyType = "asyncio_thread_loop._errors", "ForkedError";
     errors_file: PyAny = "asyncio_thread_loop._errors", "__file__";
     as_coroutine: PyAny = "asyncio_thread_loop._coroutines", "as_coroutine";
+    await_in_coroutine: PyAny = "asyncio_thread_loop._coroutines", "await_in_coroutine";
+    update_wrapper: PyAny = "functools", "update_wrapper";
     future_type: PyType = "asyncio_thread_loop._future", "Future";
 }
 

@@ -167,7 +167,7 @@ impl LoopCore {
             let handle = Self::standard_handle(slf, callback, args, context)?;
             return Ok((Ready::Standard(handle.clone().unbind()), handle));
         }
-        let handle = Bound::new(py, Handle::new(callback, args, context)?)?;
+        let handle = Handle::new(callback, args, context)?.into_object(py)?;
         Ok((Ready::Handle(handle.clone().unbind()), handle.into_any()))
     }
 
@@ -384,7 +384,7 @@ impl LoopCore {
         let this = slf.get();
         this.check_closed(py)?;
         let fd = file_descriptor(fd)?;
-        let handle = Bound::new(py, Handle::new(callback, args, None)?)?.unbind();
+        let handle = Handle::new(callback, args, None)?.into_object(py)?.unbind();
         let poller = this.own_poller(py);
         let replaced = this.descriptors.borrow_mut(py).set(
             poller.as_deref(),
@@ -485,9 +485,7 @@ impl LoopCore {
         if let Some(future) = calls::as_future(callback)
             && let Ok(task) = args.get_item(0)
         {
-            if future.get().ends_quietly(py) {
-                FutureCore::complete(future, &task)?;
-            } else {
+            if !FutureCore::complete_quietly(future, &task)? {
                 this.push(
                     py,
                     Ready::Completion(future.clone().unbind(), task.unbind()),

@@ -2,7 +2,6 @@
 
 use std::ffi::c_int;
 
-use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
@@ -51,16 +50,17 @@ impl Origin {
         Ok(format!("File \"{file}\", line {line}, in {function}"))
     }
 
-    /// Tells the readers of an exception where the call was made that failed.
-    pub fn note(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        let note = format!("submitted at {}", self.describe(py)?);
-        match exception.getattr(intern!(py, "__notes__")) {
-            Ok(notes) if notes.contains(&note)? => return Ok(()),
-            Err(error) if !error.is_instance_of::<PyAttributeError>(py) => return Err(error),
-            _ => {}
-        }
-        exception.call_method1(intern!(py, "add_note"), (note,))?;
-        Ok(())
+    /// Tells the readers of an exception where the call was made that failed. One that takes no notes stays as it is.
+    pub fn note(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
+        let note = || -> PyResult<()> {
+            let note = format!("submitted at {}", self.describe(py)?);
+            let notes = exception.getattr_opt(intern!(py, "__notes__"))?;
+            if !notes.is_some_and(|notes| notes.contains(&note).unwrap_or(false)) {
+                exception.call_method1(intern!(py, "add_note"), (note,))?;
+            }
+            Ok(())
+        };
+        drop(note());
     }
 
     pub fn code(&self) -> &Py<PyAny> {
@@ -87,21 +87,39 @@ fn is_ours(code: &Bound<'_, PyAny>) -> bool {
             .is_ok_and(|file| file.to_str().is_ok_and(|file| file.starts_with(folder)))
 }
 
+/// `exception.__traceback__`, also of a class that has its own idea of attributes.
+pub fn traceback<'py>(exception: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: `exception` is an exception object; the reference that comes back is ours.
+    unsafe {
+        let traceback = ffi::PyException_GetTraceback(exception.as_ptr());
+        Bound::from_owned_ptr_or_opt(exception.py(), traceback)
+    }
+}
+
+/// Sets `exception.__traceback__`, None included.
+pub fn set_traceback(exception: &Bound<'_, PyAny>, traceback: Option<&Bound<'_, PyAny>>) {
+    let none = exception.py().None();
+    let traceback = traceback.map_or(none.as_ptr(), Bound::as_ptr);
+    // SAFETY: `exception` is an exception object and `traceback` a traceback or None, which is all that is checked.
+    unsafe { ffi::PyException_SetTraceback(exception.as_ptr(), traceback) };
+}
+
 /// Takes this library's entries out of an exception's traceback.
 pub fn strip(py: Python<'_>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
-    let traceback = intern!(py, "__traceback__");
     let next = intern!(py, "tb_next");
     let is_ours = |entry: &Bound<'_, PyAny>| -> PyResult<bool> {
         let frame = entry.getattr(intern!(py, "tb_frame"))?;
         Ok(is_ours(&frame.getattr(intern!(py, "f_code"))?))
     };
-    let first = exception.getattr(traceback)?;
+    let Some(first) = traceback(exception) else {
+        return Ok(());
+    };
     let mut head = first.clone();
     while !head.is_none() && is_ours(&head)? {
         head = head.getattr(next)?;
     }
     if !head.is(&first) {
-        exception.setattr(traceback, &head)?;
+        set_traceback(exception, Some(&head));
     }
     let mut kept = head;
     while !kept.is_none() {
@@ -122,11 +140,10 @@ pub fn strip(py: Python<'_>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
 pub fn stripped(py: Python<'_>, error: PyErr) -> PyErr {
     let exception = error.value(py);
     // Before 3.12 an error that was just raised keeps its traceback beside the exception.
-    let kept = match error.traceback(py) {
-        Some(traceback) => exception.setattr(intern!(py, "__traceback__"), traceback),
-        None => Ok(()),
-    };
-    match kept.and_then(|()| strip(py, exception)) {
+    if let Some(traceback) = error.traceback(py) {
+        set_traceback(exception, Some(traceback.as_any()));
+    }
+    match strip(py, exception) {
         Ok(()) => PyErr::from_value(exception.clone().into_any()),
         Err(_) => error,
     }

@@ -134,9 +134,26 @@ impl FutureCore {
             .map(|portal| portal.into_bound(py))
     }
 
-    /// Whether ending it runs no Python code: nobody installed a callback or asked for the condition.
-    pub fn ends_quietly(&self, py: Python<'_>) -> bool {
-        !self.extra.is_some(py)
+    /// Takes over the task's result if that runs no Python code: the task succeeded, and nobody installed a callback
+    /// or asked for the condition. False: the loop has to call `complete` in its next turn.
+    ///
+    /// A failed task must wait for that in any case. It is still in the middle of its `set_exception`, which marks the
+    /// exception as never retrieved after it has called us.
+    pub fn complete_quietly(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = slf.py();
+        if slf.get().extra.is_some(py) {
+            return Ok(false);
+        }
+        if !task
+            .getattr_opt(intern!(py, "_exception"))?
+            .is_some_and(|exception| exception.is_none())
+        {
+            return Ok(false);
+        }
+        match task.call_method0(intern!(py, "result")) {
+            Ok(value) => Self::finish(slf, End::Value(value.unbind())).map(|_| true),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Takes over what came of the task, which is done.
@@ -148,7 +165,7 @@ impl FutureCore {
             Err(error) => {
                 let error = frames::stripped(py, error);
                 let exception = error.value(py);
-                slf.get().note_origin(py, exception)?;
+                slf.get().note_origin(py, exception);
                 End::Error(exception.clone().into_any().unbind())
             }
         };
@@ -185,7 +202,7 @@ impl FutureCore {
         match end {
             End::Value(value) => self.outcome.settle(value).ok(),
             End::Error(exception) => {
-                let traceback = traceback_of(exception.bind(py));
+                let traceback = frames::traceback(exception.bind(py)).map(Bound::unbind);
                 self.with_extra(py, |extra| {
                     extra.failed = true;
                     extra.traceback = traceback;
@@ -273,7 +290,7 @@ impl FutureCore {
                 None => Ok(self.value(py)),
                 Some((exception, traceback)) => {
                     let exception = exception.into_bound(py);
-                    exception.setattr(intern!(py, "__traceback__"), traceback)?;
+                    frames::set_traceback(&exception, traceback.as_ref().map(|it| it.bind(py)));
                     Err(PyErr::from_value(exception))
                 }
             },
@@ -339,13 +356,10 @@ impl FutureCore {
     }
 
     /// Adds the note that says where the work was submitted.
-    fn note_origin(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(origin) = self.origin.take(py) else {
-            return Ok(());
-        };
-        let noted = origin.note(py, exception);
-        self.origin.set(py, Some(origin));
-        noted
+    fn note_origin(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
+        if let Some(origin) = self.origin.take(py) {
+            origin.note(py, exception);
+        }
     }
 
     fn value(&self, py: Python<'_>) -> Py<PyAny> {
@@ -500,9 +514,17 @@ impl FutureCore {
         slf: &Bound<'_, Self>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
+        if let Some(timeout) = timeout {
+            not_negative(timeout)?;
+        }
         Self::cancel(slf)?;
         Self::block(slf, timeout, "cancel_and_wait()")?;
         Ok(slf.get().cancelled())
+    }
+
+    /// Whether the work is done within so many seconds; asks for neither its result nor its error.
+    fn _wait(slf: &Bound<'_, Self>, seconds: f64) -> PyResult<bool> {
+        Self::wait(slf, deadline(seconds), || ()).map(|waited| waited == Waited::Done)
     }
 
     /// Whether the work was cancelled.
@@ -525,7 +547,8 @@ impl FutureCore {
 
     /// Waits for the work and returns its result, or raises what it raised.
     ///
-    /// `timeout` is in seconds; None waits for ever. Raises `TimeoutError` when it passes, and the work goes on;
+    /// `timeout` is in seconds; None waits for ever, 0 or less not at all, so that the usual `deadline - now` works as
+    /// with `concurrent.futures.Future`. Raises `TimeoutError` when it passes, and the work goes on;
     /// `concurrent.futures.CancelledError` if the work was cancelled; `DeadlockError` on the loop's own thread while
     /// the work isn't done; `ForkedError` in a forked child for work that the parent began.
     ///
@@ -554,16 +577,14 @@ impl FutureCore {
         Ok(this.exception_of(py).map(|(exception, _)| exception))
     }
 
-    /// Has `callback(future)` called when the work is done: on the thread that finishes it (the loop's thread for
+    /// Has `fn(future)` called when the work is done: on the thread that finishes it (the loop's thread for
     /// submitted work), or here and now if it is done already. What a callback raises is logged.
-    fn add_done_callback(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) {
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) {
         let this = slf.get();
         if this.is_done() {
-            call_back(slf, callback);
+            call_back(slf, r#fn);
         } else {
-            this.with_extra(slf.py(), |extra| {
-                extra.callbacks.push(callback.clone().unbind())
-            });
+            this.with_extra(slf.py(), |extra| extra.callbacks.push(r#fn.clone().unbind()));
         }
     }
 
@@ -622,6 +643,10 @@ impl FutureCore {
 
     #[getter]
     fn _condition(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if !self.is_done() {
+            // `concurrent.futures.wait` asks for it, and would wait for what never happens here.
+            self.check_fork(py)?;
+        }
         let fresh = calls::condition(py)?.call0()?.unbind();
         // Making it ran Python code: another thread may have been faster, and its condition counts.
         Ok(self.with_extra(py, |extra| {
@@ -785,17 +810,6 @@ fn call_back(future: &Bound<'_, FutureCore>, callback: &Bound<'_, PyAny>) {
     }
 }
 
-fn traceback_of(exception: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
-    // SAFETY: `exception` is an exception object; the reference that comes back is ours.
-    let traceback = unsafe {
-        Bound::from_owned_ptr_or_opt(
-            exception.py(),
-            pyo3::ffi::PyException_GetTraceback(exception.as_ptr()),
-        )
-    };
-    traceback.map(Bound::unbind)
-}
-
 /// A number of seconds that isn't NaN.
 pub fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
     let seconds: f64 = timeout.extract().map_err(|_| {
@@ -809,6 +823,17 @@ pub fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
     })?;
     if seconds.is_nan() {
         return Err(PyValueError::new_err("timeout must not be NaN"));
+    }
+    Ok(seconds)
+}
+
+/// A number of seconds that isn't negative either.
+pub fn not_negative(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let seconds = seconds(timeout)?;
+    if seconds < 0.0 {
+        return Err(PyValueError::new_err(format!(
+            "timeout must not be negative, got {seconds}"
+        )));
     }
     Ok(seconds)
 }

@@ -2,6 +2,7 @@
 //!
 //! In debug mode the loop makes the standard classes instead, which also remember where they were created.
 
+use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
@@ -41,6 +42,19 @@ impl Handle {
         })
     }
 
+    /// The Python object. One whose memory comes from the free list isn't known to the garbage collector any more,
+    /// and pyo3 doesn't tell it again: a cycle through it would never be found.
+    pub fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        let handle = Bound::new(py, self)?;
+        // SAFETY: the object is complete, of a class with `__traverse__`, and the collector doesn't know it yet.
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(handle.as_ptr()) == 0 {
+                ffi::PyObject_GC_Track(handle.as_ptr().cast());
+            }
+        }
+        Ok(handle)
+    }
+
     pub fn is_cancelled(&self, py: Python<'_>) -> bool {
         !self.callback.is_some(py)
     }
@@ -66,6 +80,15 @@ impl Handle {
         report.set_item("handle", slf)?;
         event_loop.call_method1(intern!(py, "call_exception_handler"), (report,))?;
         Ok(())
+    }
+
+    fn describe(&self, py: Python<'_>) -> PyResult<String> {
+        match (self.callback.bind(py), self.args.bind(py)) {
+            (Some(callback), Some(args)) => {
+                calls::format_callback_source(py)?.call1((callback, args))?.extract()
+            }
+            _ => Ok("cancelled".to_owned()),
+        }
     }
 
     fn clear(&self, py: Python<'_>) -> bool {
@@ -119,12 +142,8 @@ impl Handle {
         calls::asyncio_handle(py)
     }
 
-    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        calls::asyncio_handle(slf.py())?.call_method1(intern!(slf.py(), "__repr__"), (slf,))
-    }
-
-    fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        calls::asyncio_handle(slf.py())?.call_method1(intern!(slf.py(), "_repr_info"), (slf,))
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        Ok(format!("<Handle {}>", slf.get().describe(slf.py())?))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -198,42 +217,37 @@ impl TimerHandle {
         calls::asyncio_timer_handle(py)
     }
 
-    fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let py = slf.py();
-        let info = calls::asyncio_handle(py)?.call_method1(intern!(py, "_repr_info"), (slf,))?;
-        info.call_method1(
-            intern!(py, "insert"),
-            (1, format!("when={}", slf.get().when)),
-        )?;
-        Ok(info)
+        let handle = slf.as_super().get();
+        let when = slf.get().when.into_pyobject(py)?.str()?;
+        let what = handle.describe(py)?;
+        Ok(if handle.is_cancelled(py) {
+            format!("<TimerHandle {what} when={when}>")
+        } else {
+            format!("<TimerHandle when={when} {what}>")
+        })
     }
 
-    fn __eq__<'py>(
-        slf: &Bound<'py, Self>,
-        other: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        calls::asyncio_timer_handle(slf.py())?
-            .call_method1(intern!(slf.py(), "__eq__"), (slf, other))
-    }
-
-    fn __hash__<'py>(slf: &Bound<'py, Self>) -> PyResult<isize> {
+    fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
         slf.get().when.into_pyobject(slf.py())?.hash()
     }
 
-    fn __lt__(&self, other: &Bound<'_, TimerHandle>) -> bool {
-        self.when < other.get().when
-    }
-
-    fn __le__(&self, other: &Bound<'_, TimerHandle>) -> bool {
-        self.when <= other.get().when
-    }
-
-    fn __gt__(&self, other: &Bound<'_, TimerHandle>) -> bool {
-        self.when > other.get().when
-    }
-
-    fn __ge__(&self, other: &Bound<'_, TimerHandle>) -> bool {
-        self.when >= other.get().when
+    /// As asyncio's timers compare: by time, and equal if everything is.
+    fn __richcmp__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+        operation: CompareOp,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let name = match operation {
+            CompareOp::Lt => "__lt__",
+            CompareOp::Le => "__le__",
+            CompareOp::Eq => "__eq__",
+            CompareOp::Ne => "__ne__",
+            CompareOp::Gt => "__gt__",
+            CompareOp::Ge => "__ge__",
+        };
+        calls::asyncio_timer_handle(slf.py())?.call_method1(name, (slf, other))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -1,0 +1,224 @@
+"""Callers in threads, coroutines that tell how far they got, and scripts run as real processes.
+
+Every wait in here ends: what takes longer than `WAIT` is a hang and fails the test.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+WAIT = 20.0
+"""Seconds after which a wait counts as a hang."""
+
+
+class Caller(threading.Thread):
+    """A thread that makes one call and keeps what came of it."""
+
+    def __init__(self, fn, *args, **kwargs):
+        super().__init__(name=f"caller of {getattr(fn, '__name__', fn)}", daemon=True)
+        self._call = (fn, args, kwargs)
+        self._value = None
+        self._error = None
+        self.start()
+
+    def run(self):
+        fn, args, kwargs = self._call
+        try:
+            self._value = fn(*args, **kwargs)
+        except BaseException as error:
+            self._error = error
+
+    def outcome(self):
+        """Return what the call returned, or raise what it raised."""
+        self.join(WAIT)
+        assert not self.is_alive(), f"{self.name} hangs"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def error(self):
+        """Return what the call raised, or None."""
+        self.join(WAIT)
+        assert not self.is_alive(), f"{self.name} hangs"
+        return self._error
+
+
+class Sleeper:
+    """A coroutine function that waits until it is cancelled, then cleans up with an await.
+
+    With a `gate` its cleanup waits until the gate is open.
+    """
+
+    def __init__(self, gate=None):
+        self.started = threading.Event()
+        self.cancelled = threading.Event()
+        self.cleaned = threading.Event()
+        self._gate = gate
+
+    async def __call__(self):
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        finally:
+            await asyncio.sleep(0)
+            while self._gate is not None and not self._gate.is_set():
+                await asyncio.sleep(0.005)
+            self.cleaned.set()
+
+
+class Stubborn:
+    """A coroutine function that swallows cancellation until the gate is open, then returns "refused"."""
+
+    def __init__(self, gate, name="stubborn"):
+        self.started = threading.Event()
+        self.refused = threading.Event()
+        self.name = name
+        self._gate = gate
+
+    async def __call__(self):
+        asyncio.current_task().set_name(self.name)
+        self.started.set()
+        while not (self._gate.is_set() and self.refused.is_set()):
+            try:
+                await asyncio.sleep(0.005)
+            except asyncio.CancelledError:
+                self.refused.set()
+        return "refused"
+
+
+async def answer():
+    return 42
+
+
+async def echo(value):
+    await asyncio.sleep(0)
+    return value
+
+
+async def forever():
+    await asyncio.Event().wait()
+
+
+def descriptors():
+    """The number of file descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+PRELUDE = """\
+import asyncio, concurrent.futures, os, signal, sys, threading, time
+from concurrent.futures import CancelledError
+from asyncio_thread_loop import (
+    AsyncioThreadLoop, DeadlockError, ForkedError, LoopClosedError, get_default_loop, run
+)
+
+# A process started in the background may inherit an ignored SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+LOOP_FACTORY = None
+
+def make_loop(**options):
+    return AsyncioThreadLoop(loop_factory=LOOP_FACTORY, **options)
+
+def say(*words):
+    # One write, so that lines of two processes don't mix.
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+async def answer():
+    return 42
+"""
+
+FACTORIES = {
+    "native": "None",
+    "standard": "asyncio.SelectorEventLoop",
+    "uvloop": "__import__('uvloop').new_event_loop",
+}
+
+
+class Script:
+    """A Python program in a process of its own, read line by line while it runs."""
+
+    def __init__(self, code, flavour="native"):
+        prelude = PRELUDE.replace("LOOP_FACTORY = None", f"LOOP_FACTORY = {FACTORIES[flavour]}")
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed by `kill`
+        command = [sys.executable, "-X", "faulthandler", "-W", "default"]
+        # Python 3.12 and later warn about every fork of a process with threads.
+        command += ["-W", "ignore::DeprecationWarning", "-c", prelude + code]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            start_new_session=True,
+        )
+        self._fresh = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name="script reader", daemon=True)
+        self._reader.start()
+        self.lines = []
+
+    def _read(self):
+        for line in self._process.stdout:
+            self._fresh.put(line.rstrip("\n"))
+        self._fresh.put(None)
+
+    @property
+    def stderr(self):
+        self._stderr.seek(0)
+        return self._stderr.read()
+
+    def expect(self, wanted):
+        """Wait until the script has printed this line."""
+        while wanted not in self.lines:
+            if not self._next_line():
+                raise AssertionError(f"the script ended without {wanted!r}; {self}")
+
+    def interrupt(self):
+        """Press Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def finish(self):
+        """Wait until the script and all its children ended; return the exit code."""
+        while self._next_line():
+            pass
+        try:
+            return self._process.wait(WAIT)
+        except subprocess.TimeoutExpired:
+            self._fail_hanging()
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(WAIT)
+        self._reader.join(WAIT)
+        self._process.stdout.close()
+        self._stderr.close()
+
+    def _next_line(self):
+        try:
+            line = self._fresh.get(timeout=WAIT)
+        except queue.Empty:
+            self._fail_hanging()
+        if line is None:
+            self._fresh.put(None)
+            return False
+        self.lines.append(line)
+        return True
+
+    def _fail_hanging(self):
+        # faulthandler answers with the stack of every thread, in the script's children too.
+        os.killpg(self._process.pid, signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(WAIT)
+        raise AssertionError(f"the script hangs; {self}")
+
+    def __repr__(self):
+        return f"it printed {self.lines}, on stderr:\n{self.stderr}"

@@ -1,0 +1,299 @@
+"""Ctrl-C, pressed for real: in processes of their own, with SIGINT."""
+
+import signal
+
+# Each script prints "ready" from the loop thread a moment after its main thread began to wait.
+
+
+def test_ctrl_c_in_evaluate_cancels_waits_for_the_cleanup_and_raises(script):
+    running = script("""
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.1)
+        say("cleaned")
+
+with make_loop() as loop:
+    try:
+        loop.evaluate(work())
+    except KeyboardInterrupt:
+        say("interrupted")
+    say(loop.evaluate(answer()))
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "cleaned", "interrupted", "42"]
+    assert running.stderr == ""
+
+
+def test_an_uncaught_ctrl_c_ends_the_process_after_the_cleanup(script):
+    running = script("""
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.1)
+        say("cleaned")
+
+with make_loop() as loop:
+    loop.evaluate(work())
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == -signal.SIGINT, running
+    assert running.lines == ["ready", "cleaned"]
+    assert running.stderr.strip().endswith("KeyboardInterrupt")
+
+
+def test_ctrl_c_before_the_wait_began_is_not_lost(script):
+    running = script("""
+async def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0)
+        say("cleaned")
+
+for _ in range(20):
+    with make_loop() as loop:
+        try:
+            loop.evaluate(work())
+        except KeyboardInterrupt:
+            say("interrupted")
+""")
+    assert running.finish() == 0, running
+    assert sorted(running.lines) == ["cleaned"] * 20 + ["interrupted"] * 20
+
+
+def test_a_second_ctrl_c_abandons_the_cleanup(script):
+    running = script("""
+release = threading.Event()
+
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        begun.append(time.monotonic())
+        say("cleaning")
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+        say("cleaned")
+
+begun = []
+loop = make_loop().start()
+try:
+    loop.evaluate(work())
+except KeyboardInterrupt:
+    # Less than the grace of one second: it was abandoned, the grace didn't end.
+    say("abandoned" if time.monotonic() - begun[0] < 0.9 else "late")
+release.set()
+say(loop.evaluate(answer()))
+loop.close()
+""")
+    running.expect("ready")
+    running.interrupt()
+    running.expect("cleaning")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert [line for line in running.lines if line != "cleaned"] == ["ready", "cleaning", "abandoned", "42"]
+
+
+def test_a_cleanup_longer_than_the_grace_goes_on_and_a_note_says_so(script):
+    running = script("""
+release = threading.Event()
+
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+        say("cleaned")
+        cleaned.set()
+
+cleaned = threading.Event()
+with make_loop(exit_timeout=0.2) as loop:
+    try:
+        loop.evaluate(work())
+    except KeyboardInterrupt as error:
+        say("note" if "cleanup" in str(getattr(error, "__notes__", "")) else "no note")
+    release.set()
+    cleaned.wait()
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "note", "cleaned"]
+
+
+def test_ctrl_c_is_raised_while_the_loop_thread_is_blocked(script):
+    running = script("""
+release = threading.Event()
+
+async def block():
+    await asyncio.sleep(0.2)
+    say("ready")
+    release.wait()
+    say("released")
+
+with make_loop() as loop:
+    try:
+        loop.evaluate(block())
+    except KeyboardInterrupt:
+        say("interrupted")
+    release.set()
+""")
+    running.expect("ready")
+    running.interrupt()
+    running.expect("interrupted")
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "interrupted", "released"]
+
+
+def test_ctrl_c_is_raised_while_another_coroutine_blocks_the_loop_thread(script):
+    running = script("""
+release = threading.Event()
+
+async def block():
+    await asyncio.sleep(0.2)
+    say("ready")
+    release.wait()
+
+with make_loop() as loop:
+    loop.submit(block)
+    try:
+        loop.evaluate(asyncio.sleep(3600))
+    except KeyboardInterrupt:
+        say("interrupted")
+    release.set()
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "interrupted"]
+
+
+def test_ctrl_c_in_result_is_immediate_and_the_work_goes_on(script):
+    running = script("""
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    try:
+        while True:
+            await asyncio.sleep(0.01)
+            ticks.append(1)
+    finally:
+        await asyncio.sleep(0.01)
+        say("cleaned")
+
+ticks = []
+with make_loop() as loop:
+    future = loop.submit(work)
+    try:
+        future.result()
+    except KeyboardInterrupt:
+        say("interrupted")
+    before = len(ticks)
+    loop.evaluate(asyncio.sleep(0.2))
+    say("ticking" if len(ticks) > before and not future.done() else "stopped")
+say(future.cancelled())
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "interrupted", "ticking", "cleaned", "True"]
+
+
+def test_ctrl_c_in_evaluate_many_cancels_all(script):
+    running = script("""
+async def work(n):
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0)
+        cleaned.append(n)
+
+async def tell():
+    await asyncio.sleep(0.2)
+    say("ready")
+    await asyncio.sleep(3600)
+
+cleaned = []
+with make_loop() as loop:
+    try:
+        loop.evaluate_many([*map(work, range(5)), tell()])
+    except KeyboardInterrupt:
+        say("interrupted", *sorted(cleaned))
+    say(loop.evaluate(answer()))
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "interrupted 0 1 2 3 4", "42"]
+
+
+def test_ctrl_c_while_leaving_does_not_hang(script):
+    running = script("""
+async def work():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.1)
+        say("ready")
+        await asyncio.sleep(3600)
+
+loop = make_loop(exit_timeout=0.5).start()
+loop.submit(work)
+loop.evaluate(answer())
+try:
+    loop.close()
+except KeyboardInterrupt:
+    say("interrupted")
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "interrupted"]
+
+
+def test_ctrl_c_does_not_disturb_waits_of_other_threads(script):
+    running = script("""
+async def slow():
+    await gate_opens()
+    return "right"
+
+async def gate_opens():
+    while not gate.is_set():
+        await asyncio.sleep(0.01)
+
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    await asyncio.sleep(3600)
+
+gate = threading.Event()
+with make_loop() as loop:
+    other = threading.Thread(target=lambda: say(loop.evaluate(slow())))
+    other.start()
+    try:
+        loop.evaluate(work())
+    except KeyboardInterrupt:
+        say("interrupted")
+    gate.set()
+    other.join()
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "interrupted", "right"]

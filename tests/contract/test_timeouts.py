@@ -1,0 +1,169 @@
+"""Timeouts are the caller's: they hold whatever the loop does, and end the work they gave up."""
+
+import asyncio
+import threading
+
+import pytest
+
+from .harness import WAIT, Caller, Sleeper, Stubborn, answer, forever
+
+
+def notes(error):
+    return "\n".join(getattr(error, "__notes__", ()))
+
+
+def test_evaluate_in_time_returns_the_result(loop):
+    assert loop.evaluate(answer(), timeout=WAIT) == 42
+    assert loop.evaluate(answer(), timeout=10**9) == 42
+    assert loop.evaluate(answer(), timeout=None) == 42
+
+
+def test_evaluate_that_times_out_cancels_and_waits_for_the_cleanup(loop):
+    sleeper = Sleeper()
+    with pytest.raises(TimeoutError) as caught:
+        loop.evaluate(sleeper(), timeout=0.05)
+    assert sleeper.cancelled.is_set()
+    assert sleeper.cleaned.is_set()
+    assert "cleanup" not in notes(caught.value)
+
+
+def test_evaluate_times_out_while_the_loop_is_blocked(make_loop, gate):
+    with make_loop(exit_timeout=0.1) as loop:
+        blocked, ran = threading.Event(), []
+
+        async def block():
+            blocked.set()
+            gate.wait(WAIT)
+
+        async def never_started():
+            ran.append(True)
+
+        loop.submit(block)
+        assert blocked.wait(WAIT)
+        assert isinstance(Caller(loop.evaluate, never_started(), timeout=0.05).error(), TimeoutError)
+        assert not gate.is_set()
+        gate.set()
+        assert loop.evaluate(answer()) == 42
+        assert ran == []
+
+
+def test_evaluate_times_out_when_its_own_coroutine_blocks(make_loop, gate):
+    async def block():
+        gate.wait(WAIT)
+
+    with make_loop(exit_timeout=0.1) as loop:
+        error = Caller(loop.evaluate, block(), timeout=0.05).error()
+        assert isinstance(error, TimeoutError)
+        assert notes(error)
+        gate.set()
+        assert loop.evaluate(answer()) == 42
+
+
+def test_a_cleanup_longer_than_the_grace_goes_on(make_loop, gate):
+    with make_loop(exit_timeout=0.1) as loop:
+        sleeper = Sleeper(gate)
+        error = Caller(loop.evaluate, sleeper(), timeout=0.05).error()
+        assert isinstance(error, TimeoutError)
+        assert "cleanup" in notes(error)
+        assert sleeper.cancelled.is_set()
+        assert not sleeper.cleaned.is_set()
+        gate.set()
+        assert sleeper.cleaned.wait(WAIT)
+
+
+def test_the_grace_without_exit_timeout_is_long_enough_for_a_short_cleanup(make_loop):
+    cleaned = []
+
+    async def work():
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(0.2)
+            cleaned.append(True)
+
+    with make_loop() as loop:
+        with pytest.raises(TimeoutError) as caught:
+            loop.evaluate(work(), timeout=0.05)
+        assert cleaned == [True]
+        assert "cleanup" not in notes(caught.value)
+
+
+def test_the_grace_without_exit_timeout_ends(make_loop, gate):
+    with make_loop() as loop:
+        sleeper = Sleeper(gate)
+        error = Caller(loop.evaluate, sleeper(), timeout=0.05).error()
+        assert isinstance(error, TimeoutError)
+        assert "cleanup" in notes(error)
+        gate.set()
+
+
+def test_evaluate_times_out_although_the_coroutine_refuses_to_end(make_loop, gate):
+    with make_loop(exit_timeout=0.1) as loop:
+        stubborn = Stubborn(gate)
+        assert isinstance(Caller(loop.evaluate, stubborn(), timeout=0.05).error(), TimeoutError)
+        assert stubborn.refused.is_set()
+        gate.set()
+
+
+def test_evaluate_times_out_although_the_cancelled_coroutine_returns_a_value(loop):
+    async def return_when_cancelled():
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            return "too late"
+
+    with pytest.raises(TimeoutError):
+        loop.evaluate(return_when_cancelled(), timeout=0.05)
+
+
+def test_evaluate_without_any_time_times_out(loop):
+    sleeper = Sleeper()
+    with pytest.raises(TimeoutError):
+        loop.evaluate(sleeper(), timeout=0)
+    assert not sleeper.started.is_set() or sleeper.cleaned.is_set()
+
+
+def test_the_timeout_error_of_the_coroutine_is_its_own(loop):
+    error = TimeoutError("of the coroutine")
+
+    async def fail():
+        raise error
+
+    with pytest.raises(TimeoutError) as caught:
+        loop.evaluate(fail(), timeout=WAIT)
+    assert caught.value is error
+
+    with pytest.raises(TimeoutError):
+        loop.evaluate(asyncio.wait_for(forever(), 0.01))
+
+
+def test_result_that_times_out_lets_the_work_go_on(loop):
+    sleeper = Sleeper()
+    future = loop.submit(sleeper)
+    assert sleeper.started.wait(WAIT)
+    for timeout in (0, 0.05):
+        with pytest.raises(TimeoutError):
+            future.result(timeout)
+        with pytest.raises(TimeoutError):
+            future.exception(timeout)
+    assert loop.evaluate(answer()) == 42
+    assert not sleeper.cancelled.is_set()
+    assert not future.done()
+    future.cancel()
+
+
+def test_a_result_that_is_there_needs_no_time(loop):
+    future = loop.submit(answer)
+    assert future.result(timeout=WAIT) == 42
+    assert future.result(timeout=0) == 42
+    assert future.exception(timeout=0) is None
+
+
+def test_a_timeout_of_one_call_leaves_the_others_alone(loop):
+    sleeper = Sleeper()
+    other = loop.submit(sleeper)
+    with pytest.raises(TimeoutError):
+        loop.evaluate(forever(), timeout=0.05)
+    assert not other.done()
+    assert not sleeper.cancelled.is_set()
+    other.cancel()
