@@ -221,7 +221,12 @@ class Session:
                 task.cancel()
             await asyncio.wait(tasks)
         await self.loop.shutdown_asyncgens()
-        await self.loop.shutdown_default_executor()
+        try:
+            await self.loop.shutdown_default_executor()
+        except RuntimeError:
+            # CPython 3.12.0 and 3.12.1 start no thread when the interpreter exits, and this needs one. The executor's
+            # own exit hook joins its threads.
+            logger.debug("the default executor of %s is left to the interpreter", self.thread.name, exc_info=True)
 
     async def _submitted_work_ends(self, hurry: asyncio.Event) -> None:
         assert self.portal is not None

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 WAIT = 20.0
 """Seconds after which a wait counts as a hang."""
@@ -106,6 +107,14 @@ async def echo(value):
 
 async def forever():
     await asyncio.Event().wait()
+
+
+def until(condition):
+    """Wait until the condition holds, for what no event tells."""
+    ends = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < ends, "it never came true"
+        time.sleep(0.001)
 
 
 def descriptors():

@@ -5,8 +5,9 @@ import concurrent.futures
 import threading
 
 import pytest
+from asyncio_thread_loop import AsyncioThreadLoop
 
-from .harness import WAIT, Caller, Sleeper, answer, echo
+from .harness import WAIT, Caller, Sleeper, answer, echo, until
 
 
 def test_the_result_is_returned(loop):
@@ -102,6 +103,35 @@ def test_coroutines_of_several_callers_run_side_by_side(loop):
 
     callers = [Caller(loop.evaluate, meet()) for _ in range(4)]
     assert {caller.outcome() for caller in callers} == {loop.thread}
+
+
+def test_a_result_that_is_there_does_not_wait_for_another_coroutine_that_blocks():
+    # On the native loop: the others call done-callbacks in their next turn, after whatever blocks.
+    held, go, told = threading.Event(), threading.Event(), threading.Event()
+
+    def hold():
+        held.set()
+        assert go.wait(WAIT)
+
+    async def block():
+        return told.wait(WAIT)
+
+    with AsyncioThreadLoop() as loop:
+
+        def evaluate():
+            loop.evaluate(answer())
+            told.set()
+
+        # While the loop is held up both arrive, so that they run right after each other.
+        holder = Caller(loop.call, hold)
+        assert held.wait(WAIT)
+        caller = Caller(evaluate)
+        until(lambda: len(loop._portal.unfinished()) == 2)
+        blocking = loop.submit(block)
+        go.set()
+        assert blocking.result(WAIT), "the caller was woken only when the loop had nothing else to do"
+        caller.outcome()
+        holder.outcome()
 
 
 def test_the_loop_lives_on_between_calls(loop):

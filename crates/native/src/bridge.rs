@@ -152,7 +152,10 @@ impl BridgeCore {
                 .call_method1(intern!(py, "_evaluate_timed_out"), (&future, timeout))
                 .map(drop),
             Err(interrupt) => slf
-                .call_method1(intern!(py, "_evaluate_interrupted"), (&future, interrupt.value(py)))
+                .call_method1(
+                    intern!(py, "_evaluate_interrupted"),
+                    (&future, interrupt.value(py)),
+                )
                 .and(Err(interrupt)),
         };
         if slf.get().carries_context_back.get(py) {

@@ -191,6 +191,8 @@ impl LoopCore {
             let Some(ready) = this.ready.borrow_mut(py).pop_front() else {
                 break;
             };
+            // A callback may block: nobody whose result is there waits for it.
+            this.wakes.take(py).fire();
             Self::run(slf, ready)?;
         }
         Ok(())

@@ -584,7 +584,9 @@ impl FutureCore {
         if this.is_done() {
             call_back(slf, r#fn);
         } else {
-            this.with_extra(slf.py(), |extra| extra.callbacks.push(r#fn.clone().unbind()));
+            this.with_extra(slf.py(), |extra| {
+                extra.callbacks.push(r#fn.clone().unbind())
+            });
         }
     }
 
@@ -725,39 +727,43 @@ impl FutureCore {
     fn __clear__(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let this = slf.get();
-        this.work.take(py);
-        // `failed` goes with it: a cleared future has nothing left to report.
-        this.extra.take(py);
-        this.outcome.clear();
+        if this.extra.is_some(py) {
+            this.report_unretrieved(py);
+        }
+        drop((
+            this.work.take(py),
+            this.extra.take(py),
+            this.outcome.clear(),
+        ));
+    }
+}
+
+impl FutureCore {
+    /// Reports an exception that nobody ever asked for, when the future goes.
+    fn report_unretrieved(&self, py: Python<'_>) {
+        let unretrieved = self.with_extra(py, |extra| {
+            extra.failed && !std::mem::replace(&mut extra.retrieved, true)
+        });
+        let (true, Some(portal)) = (unretrieved, self.portal.bind(py)) else {
+            return;
+        };
+        // A destructor may run while an error is on its way through the interpreter.
+        let passing = PyErr::take(py);
+        if let Err(error) = Portal::report_unretrieved(&portal, self.value(py).bind(py)) {
+            error.write_unraisable(py, None);
+        }
+        if let Some(passing) = passing {
+            passing.restore(py);
+        }
     }
 }
 
 impl Drop for FutureCore {
-    /// Reports an exception that nobody ever asked for.
     fn drop(&mut self) {
-        if self.extra.get_mut().is_none() {
-            return;
+        if self.extra.get_mut().is_some() {
+            // None when the interpreter has ended: then there is nobody to tell.
+            Python::try_attach(|py| self.report_unretrieved(py));
         }
-        Python::try_attach(|py| {
-            let Some(extra) = self.extra.take(py) else {
-                return;
-            };
-            let (true, false, Some(portal)) = (extra.failed, extra.retrieved, self.portal.bind(py))
-            else {
-                return;
-            };
-            let Some(exception) = self.outcome.clear() else {
-                return;
-            };
-            // A destructor may run while an error is on its way through the interpreter.
-            let passing = PyErr::take(py);
-            if let Err(error) = Portal::report_unretrieved(&portal, exception.bind(py)) {
-                error.write_unraisable(py, None);
-            }
-            if let Some(passing) = passing {
-                passing.restore(py);
-            }
-        });
     }
 }
 

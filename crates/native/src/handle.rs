@@ -84,9 +84,9 @@ impl Handle {
 
     fn describe(&self, py: Python<'_>) -> PyResult<String> {
         match (self.callback.bind(py), self.args.bind(py)) {
-            (Some(callback), Some(args)) => {
-                calls::format_callback_source(py)?.call1((callback, args))?.extract()
-            }
+            (Some(callback), Some(args)) => calls::format_callback_source(py)?
+                .call1((callback, args))?
+                .extract(),
             _ => Ok("cancelled".to_owned()),
         }
     }

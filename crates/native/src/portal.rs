@@ -52,7 +52,7 @@ impl Portal {
         self.thread == calls::thread_ident() && self.epoch == fork::epoch()
     }
 
-    /// Accepts a call. The future must be new and belong to this portal, which must be open.
+    /// Accepts a call, unless the portal was closed meanwhile. The future must be new and belong to this portal.
     pub fn send(
         slf: &Bound<'_, Self>,
         future: &Bound<'_, FutureCore>,
@@ -60,6 +60,9 @@ impl Portal {
     ) -> PyResult<Option<Bell>> {
         let py = slf.py();
         let this = slf.get();
+        if !this.is_open(py) {
+            return Err(closed());
+        }
         {
             let mut live = this.live.borrow_mut(py);
             future.get().slot.set(py, u32::try_from(live.len()).ok());
@@ -85,6 +88,7 @@ impl Portal {
                 self.event_loop
                     .call_method1(py, intern!(py, "call_soon_threadsafe"), (drain,))
                     .map(|_| None)
+                    .map_err(|_| closed())
             }
             Err(_) => Err(closed()),
         }
