@@ -89,7 +89,7 @@ docs: (_install main) (_need "docs")
 wheel: (_wheels found)
 
 # everything, as before a release
-ci: lint test loom valgrind docs (bench "--quick")
+ci: lint loom valgrind docs (bench "--quick") test
 
 [private]
 _test-core:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, TypeVar
 
-from ._native import FutureCore
+from ._native import FutureCore, prepare_future_type
 
 __all__ = ["Future"]
 
@@ -34,3 +34,4 @@ class Future(FutureCore[T], concurrent.futures.Future[T]):
 
 
 Future.__module__ = "asyncio_thread_loop"
+prepare_future_type(Future)

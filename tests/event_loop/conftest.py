@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from asyncio_thread_loop import EventLoop
 
 WAIT = 20.0

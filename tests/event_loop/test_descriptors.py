@@ -123,10 +123,7 @@ def test_a_descriptor_closed_behind_the_loops_back_can_be_reused(loop):
     first_peer.close()
 
     second, peer = socket.socketpair()
-    if second.fileno() != number:
-        os.dup2(second.fileno(), number)
-        second.close()
-        second = socket.socket(fileno=number)
+    assert second.fileno() == number  # the lowest free one
     received = []
     loop.add_reader(number, lambda: received.append(second.recv(10)))
     peer.send(b"new")
@@ -135,6 +132,32 @@ def test_a_descriptor_closed_behind_the_loops_back_can_be_reused(loop):
     assert loop.remove_reader(number) is True
     second.close()
     peer.close()
+
+
+def test_a_registration_that_survives_its_descriptor_calls_no_other_reader(loop):
+    """The kernel goes on telling of a description somebody duplicated, under the number that is closed."""
+    first, first_peer = socket.socketpair()
+    number = first.fileno()
+    duplicate = os.dup(number)
+    loop.add_reader(number, lambda: pytest.fail("of a socket that is closed"))
+    first.close()
+    assert loop.remove_reader(number) is True
+    first_peer.send(b"old")
+
+    second, peer = socket.socketpair()
+    assert second.fileno() == number
+    called = []
+    loop.add_reader(second, called.append, "reader")
+    for _ in range(3):
+        loop.stop()
+        loop.run_forever()
+    assert called == []
+    peer.send(b"new")
+    run_until(loop, lambda: called)
+    loop.remove_reader(second)
+    os.close(duplicate)
+    for each in (first_peer, second, peer):
+        each.close()
 
 
 def test_removing_a_descriptor_that_is_closed_is_no_error(loop):

@@ -7,6 +7,7 @@ import threading
 import weakref
 
 import pytest
+
 from asyncio_thread_loop import EventLoop
 
 from .conftest import WAIT
@@ -34,33 +35,31 @@ def test_a_running_loop_cannot_be_closed(loop):
 
 
 @pytest.mark.parametrize(
-    "use",
+    ("method", "args"),
     [
-        lambda loop, _: loop.call_soon(print),
-        lambda loop, _: loop.call_soon_threadsafe(print),
-        lambda loop, _: loop.call_later(0, print),
-        lambda loop, _: loop.call_at(0, print),
-        lambda loop, _: loop.run_forever(),
-        lambda loop, _: loop.run_until_complete(None),
-        lambda loop, _: loop.run_in_executor(None, print),
-        lambda loop, sock: loop.add_reader(sock, print),
-        lambda loop, sock: loop.add_writer(sock, print),
+        ("call_soon", [print]),
+        ("call_soon_threadsafe", [print]),
+        ("call_later", [0, print]),
+        ("call_at", [0, print]),
+        ("run_forever", []),
+        ("run_until_complete", [None]),
+        ("run_in_executor", [None, print]),
+        ("add_reader", [0, print]),
+        ("add_writer", [0, print]),
     ],
-    ids="call_soon call_soon_threadsafe call_later call_at run_forever run_until_complete run_in_executor "
-    "add_reader add_writer".split(),
 )
-def test_a_closed_loop_refuses(pair, use):
+def test_a_closed_loop_refuses(method, args):
     loop = EventLoop()
     loop.close()
-    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
-        use(loop, pair[0])
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
+        getattr(loop, method)(*args)
 
 
 def test_a_closed_loop_refuses_coroutines():
     loop = EventLoop()
     loop.close()
     coroutine = asyncio.sleep(0)
-    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
         loop.create_task(coroutine)
     coroutine.close()
 
@@ -151,8 +150,8 @@ def test_a_loop_that_its_own_callbacks_keep_alive_is_collected():
         loop.call_soon(loop.stop)
         loop.call_later(60, loop.stop)
         loop.add_reader(loop._csock, loop.stop)
-        loop.set_exception_handler(lambda *_: loop.stop())
-        loop.set_task_factory(lambda *_: loop.stop())
+        loop.set_exception_handler(loop.default_exception_handler)
+        loop.set_task_factory(loop.create_task)
         freed = weakref.ref(loop)
         del loop
         gc.collect()

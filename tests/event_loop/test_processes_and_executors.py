@@ -12,7 +12,9 @@ import pytest
 def test_a_subprocess_talks_through_pipes(run):
     async def main():
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "import sys; data = sys.stdin.read(); print(data.upper(), end=''); sys.exit(3)"),
+            sys.executable,
+            "-c",
+            "import sys; print(sys.stdin.read().upper(), end=''); sys.exit(3)",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -53,12 +55,10 @@ def test_many_subprocesses_at_once(run):
 def test_pipes_can_be_connected(run):
     async def main():
         loop = asyncio.get_running_loop()
-        reading, writing = os.pipe()
+        reading, writing = map(os.fdopen, os.pipe(), ("rb", "wb"))
         reader = asyncio.StreamReader()
-        source, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), open(reading, "rb", buffering=0)
-        )
-        sink, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, open(writing, "wb", buffering=0))
+        source, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), reading)
+        sink, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, writing)
         sink.write(b"through the pipe")
         sink.close()
         data = await reader.read()

@@ -6,6 +6,7 @@ import itertools
 import sys
 
 import pytest
+
 from asyncio_thread_loop import EventLoop
 
 variable = contextvars.ContextVar("variable", default="unset")

@@ -56,6 +56,22 @@ def test_a_timer_never_fires_early(loop):
     assert early == []
 
 
+def test_a_timer_does_not_fire_early_together_with_another(loop):
+    early = []
+
+    def fire(when):
+        if loop.time() < when:
+            early.append(when)
+
+    now = loop.time()
+    for number in range(1000):
+        when = now + 0.01 + number * 20e-6
+        loop.call_at(when, fire, when)
+    loop.call_at(when, loop.stop)
+    loop.run_forever()
+    assert early == []
+
+
 def test_short_delays_are_not_rounded_up_to_milliseconds(loop):
     async def late():
         measured = []

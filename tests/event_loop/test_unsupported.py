@@ -4,11 +4,15 @@ import gc
 import selectors
 
 import pytest
+
 from asyncio_thread_loop import EventLoop
 
 
 def test_a_selector_is_refused():
-    with selectors.DefaultSelector() as selector, pytest.raises(NotImplementedError, match="takes no selector"):
+    with (
+        selectors.DefaultSelector() as selector,
+        pytest.raises(NotImplementedError, match="takes no selector"),
+    ):
         EventLoop(selector)
     gc.collect()  # the half-made loop neither warns nor fails
 

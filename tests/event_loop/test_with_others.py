@@ -6,6 +6,7 @@ import time
 
 import anyio
 import pytest
+
 from asyncio_thread_loop import AsyncioThreadLoop, EventLoop
 
 from .conftest import WAIT

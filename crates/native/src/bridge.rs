@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+use crate::allocation::new_future;
 use crate::calls;
 use crate::event_loop::Bell;
 use crate::frames::{self, Origin};
@@ -92,16 +93,11 @@ impl BridgeCore {
         let mut work = Work::new(coro_or_async_fn);
         let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
         work.resolve(args, kwargs)?;
-        let future = calls::future_type(py)?.call0()?;
-        let (_, bell) = Self::launch(
-            &portal,
-            future.cast()?,
-            work.coroutine(),
-            Origin::of_caller(py),
-        )?;
+        let future = new_future(calls::future_type(py)?)?;
+        let (_, bell) = Self::launch(&portal, &future, work.coroutine(), Origin::of_caller(py))?;
         work.accepted();
         Bell::ring(bell);
-        Ok(future)
+        Ok(future.into_any())
     }
 
     /// Runs a coroutine, or any other awaitable, on the loop and returns its result, or raises what it raised.
@@ -142,7 +138,7 @@ impl BridgeCore {
             ));
         }
         work.resolve_awaitable()?;
-        let future = Bound::new(py, FutureCore::new(None, None, None))?;
+        let future = Bound::new(py, FutureCore::default())?;
         let (context, bell) = Self::launch(&portal, &future, work.coroutine(), None)?;
         work.accepted();
         let waited = FutureCore::wait(&future, deadline, move || Bell::ring(bell));

@@ -1,5 +1,8 @@
 //! Calls with keyword arguments that build no dict, and the handful of Python objects this crate calls.
 
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -76,7 +79,6 @@ imported! {
     asyncio_task: PyType = "asyncio", "Task";
     asyncio_handle: PyType = "asyncio", "Handle";
     asyncio_timer_handle: PyType = "asyncio", "TimerHandle";
-    asyncio_logger: PyAny = "asyncio.log", "logger";
     format_callback_source: PyAny = "asyncio.format_helpers", "_format_callback_source";
     format_handle: PyAny = "asyncio.base_events", "_format_handle";
     cancelled_error: PyType = "concurrent.futures", "CancelledError";
@@ -94,6 +96,28 @@ imported! {
     await_in_coroutine: PyAny = "asyncio_thread_loop._coroutines", "await_in_coroutine";
     update_wrapper: PyAny = "functools", "update_wrapper";
     future_type: PyType = "asyncio_thread_loop._future", "Future";
+}
+
+/// Whether `object` is what a C task hands to `call_soon` to have its first step, or the one after a bare `yield`, run.
+pub fn is_task_step(object: &Bound<'_, PyAny>) -> bool {
+    /// The type, once seen: asyncio doesn't export it.
+    static TYPE: AtomicUsize = AtomicUsize::new(0);
+    let class = object.get_type_ptr();
+    // ORDERING: Relaxed, the GIL is held; the type lives as long as the process.
+    match TYPE.load(Relaxed) {
+        0 => {
+            // SAFETY: a type that has instances is alive, and so is its name.
+            let name = unsafe { CStr::from_ptr((*class).tp_name) };
+            let found = name == c"_asyncio.TaskStepMethWrapper";
+            if found {
+                // SAFETY: `class` is alive. This reference is kept for good, so that no other type gets its address.
+                unsafe { ffi::Py_INCREF(class.cast()) };
+                TYPE.store(class.addr(), Relaxed);
+            }
+            found
+        }
+        known => class.addr() == known,
+    }
 }
 
 /// One of our own futures, as opposed to a subclass that a user made.

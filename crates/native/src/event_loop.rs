@@ -56,6 +56,8 @@ pub enum Ready {
     Handle(Py<Handle>),
     /// An `asyncio.Handle`: debug mode, and signal handlers.
     Standard(Py<PyAny>),
+    /// A task's step, and its context.
+    Step(Py<PyAny>, Py<PyAny>),
     /// A future whose task is done.
     Completion(Py<FutureCore>, Py<PyAny>),
 }
@@ -167,7 +169,7 @@ impl LoopCore {
             let handle = Self::standard_handle(slf, callback, args, context)?;
             return Ok((Ready::Standard(handle.clone().unbind()), handle));
         }
-        let handle = Handle::new(callback, args, context)?.into_object(py)?;
+        let handle = Bound::new(py, Handle::new(callback, args, context)?)?;
         Ok((Ready::Handle(handle.clone().unbind()), handle.into_any()))
     }
 
@@ -333,6 +335,7 @@ impl LoopCore {
         let py = slf.py();
         match ready {
             Ready::Handle(handle) => Handle::run(handle.bind(py), slf),
+            Ready::Step(step, context) => Handle::run_step(step.bind(py), context.bind(py), slf),
             Ready::Standard(handle) => {
                 let handle = handle.bind(py);
                 if !handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
@@ -367,7 +370,8 @@ impl LoopCore {
             } else {
                 object
             };
-            calls::asyncio_logger(py)?.call_method1(
+            let logger = py.import("asyncio.base_events")?.getattr("logger")?;
+            logger.call_method1(
                 intern!(py, "warning"),
                 ("Executing %s took %.3f seconds", what, took),
             )?;
@@ -386,7 +390,7 @@ impl LoopCore {
         let this = slf.get();
         this.check_closed(py)?;
         let fd = file_descriptor(fd)?;
-        let handle = Handle::new(callback, args, None)?.into_object(py)?.unbind();
+        let handle = Py::new(py, Handle::new(callback, args, None)?)?;
         let poller = this.own_poller(py);
         let replaced = this.descriptors.borrow_mut(py).set(
             poller.as_deref(),
@@ -497,6 +501,13 @@ impl LoopCore {
         }
         if this.debug.get(py) {
             Self::check_callback(slf, callback, "call_soon", false)?;
+        } else if let Some(context) = context
+            && calls::is_task_step(callback)
+        {
+            // Only a task makes these, and it doesn't keep what it gets back.
+            let (step, context) = (callback.clone().unbind(), context.clone().unbind());
+            this.push(py, Ready::Step(step, context));
+            return Ok(None);
         }
         let (ready, handle) = Self::handle(slf, callback, args, context)?;
         this.push(py, ready);
@@ -794,6 +805,7 @@ impl Ready {
         match self {
             Ready::Handle(handle) => handle.bind(py).clone().into_any(),
             Ready::Standard(handle) => handle.bind(py).clone(),
+            Ready::Step(step, _) => step.bind(py).clone(),
             Ready::Completion(future, _) => future.bind(py).clone().into_any(),
         }
     }
@@ -802,6 +814,10 @@ impl Ready {
         match self {
             Ready::Handle(handle) => visit.call(handle),
             Ready::Standard(handle) => visit.call(handle),
+            Ready::Step(step, context) => {
+                visit.call(step)?;
+                visit.call(context)
+            }
             Ready::Completion(future, task) => {
                 visit.call(future)?;
                 visit.call(task)

@@ -8,11 +8,12 @@ use pyo3::types::PyString;
 use pyo3::{ffi, intern};
 
 use crate::calls;
+use crate::gil::GilCell;
 
 /// A place in a Python function. It keeps the code alive, never a frame and what its variables hold.
 pub struct Origin {
-    code: Py<PyAny>,
-    instruction: c_int,
+    pub code: Py<PyAny>,
+    pub instruction: c_int,
 }
 
 impl Origin {
@@ -62,14 +63,26 @@ impl Origin {
         };
         drop(note());
     }
-
-    pub fn code(&self) -> &Py<PyAny> {
-        &self.code
-    }
 }
 
 /// Whether a code object was compiled from a file of this package.
 fn is_ours(code: &Bound<'_, PyAny>) -> bool {
+    /// The last one that wasn't: callers call more than once.
+    static FOREIGN: GilCell<Option<Py<PyAny>>> = GilCell::new(None);
+    let py = code.py();
+    if FOREIGN.peek(py, |known| {
+        known.as_ref().is_some_and(|known| known.is(code))
+    }) {
+        return false;
+    }
+    let ours = comes_from_this_package(code);
+    if !ours {
+        FOREIGN.set(py, Some(code.clone().unbind()));
+    }
+    ours
+}
+
+fn comes_from_this_package(code: &Bound<'_, PyAny>) -> bool {
     static FOLDER: PyOnceLock<String> = PyOnceLock::new();
     let py = code.py();
     let folder = FOLDER.get_or_init(py, || {

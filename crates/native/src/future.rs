@@ -13,7 +13,7 @@ use pyo3::exceptions::{
     PyBaseException, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::calls;
@@ -34,9 +34,42 @@ pub struct FutureCore {
     /// Where the work runs. None for a future that a user made.
     portal: GilCell<Option<Py<Portal>>>,
     extra: GilCell<Option<Box<Extra>>>,
-    origin: GilCell<Option<Origin>>,
+    /// Where the work came from, taken apart to save eight bytes: the code, and the instruction in it.
+    origin: GilCell<Option<Py<PyAny>>>,
+    instruction: GilCell<i32>,
     /// Index among the portal's unfinished futures.
-    pub slot: GilCell<Option<u32>>,
+    pub slot: GilCell<Slot>,
+}
+
+/// An index, or none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Slot(u32);
+
+impl Slot {
+    pub const NONE: Slot = Slot(u32::MAX);
+
+    pub fn new(index: usize) -> Self {
+        u32::try_from(index).map_or(Self::NONE, Slot)
+    }
+
+    pub fn index(self) -> Option<usize> {
+        (self != Self::NONE).then_some(self.0 as usize)
+    }
+}
+
+impl Default for FutureCore {
+    /// A pending future that belongs to nobody.
+    fn default() -> Self {
+        Self {
+            outcome: Outcome::new(),
+            work: GilCell::new(None),
+            portal: GilCell::new(None),
+            extra: GilCell::new(None),
+            origin: GilCell::new(None),
+            instruction: GilCell::new(0),
+            slot: GilCell::new(Slot::NONE),
+        }
+    }
 }
 
 /// What few futures need.
@@ -70,22 +103,6 @@ pub enum Waited {
 }
 
 impl FutureCore {
-    /// A future that no portal knows yet, for work that came from `origin`.
-    pub fn new(
-        work: Option<Py<PyAny>>,
-        portal: Option<Py<Portal>>,
-        origin: Option<Origin>,
-    ) -> Self {
-        Self {
-            outcome: Outcome::new(),
-            work: GilCell::new(work),
-            portal: GilCell::new(portal),
-            extra: GilCell::new(None),
-            origin: GilCell::new(origin),
-            slot: GilCell::new(None),
-        }
-    }
-
     /// Makes a future that was created empty belong to a portal.
     pub fn belong(
         &self,
@@ -96,7 +113,10 @@ impl FutureCore {
     ) {
         self.work.set(py, Some(work));
         self.portal.set(py, Some(portal));
-        self.origin.set(py, origin);
+        if let Some(Origin { code, instruction }) = origin {
+            self.origin.set(py, Some(code));
+            self.instruction.set(py, instruction);
+        }
     }
 
     /// Takes the coroutine to start it. None if the future was cancelled meanwhile.
@@ -357,8 +377,9 @@ impl FutureCore {
 
     /// Adds the note that says where the work was submitted.
     fn note_origin(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
-        if let Some(origin) = self.origin.take(py) {
-            origin.note(py, exception);
+        if let Some(code) = self.origin.take(py) {
+            let instruction = self.instruction.get(py);
+            Origin { code, instruction }.note(py, exception);
         }
     }
 
@@ -450,8 +471,9 @@ impl FutureCore {
 #[pymethods]
 impl FutureCore {
     #[new]
-    fn make() -> Self {
-        Self::new(None, None, None)
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::default() // A subclass may have an `__init__` with arguments.
     }
 
     /// Cancels the work, and returns whether it could be asked to stop.
@@ -711,8 +733,7 @@ impl FutureCore {
             .unwrap_or(Ok(()))?;
         self.work.visit(|work| visit.call(work))?;
         self.portal.visit(|portal| visit.call(portal))?;
-        self.origin
-            .visit(|origin| visit_all(&visit, origin.iter().map(Origin::code)))?;
+        self.origin.visit(|code| visit.call(code))?;
         self.extra.visit(|extra| {
             let Some(extra) = extra else {
                 return Ok(());

@@ -42,19 +42,6 @@ impl Handle {
         })
     }
 
-    /// The Python object. One whose memory comes from the free list isn't known to the garbage collector any more,
-    /// and pyo3 doesn't tell it again: a cycle through it would never be found.
-    pub fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        let handle = Bound::new(py, self)?;
-        // SAFETY: the object is complete, of a class with `__traverse__`, and the collector doesn't know it yet.
-        unsafe {
-            if ffi::PyObject_GC_IsTracked(handle.as_ptr()) == 0 {
-                ffi::PyObject_GC_Track(handle.as_ptr().cast());
-            }
-        }
-        Ok(handle)
-    }
-
     pub fn is_cancelled(&self, py: Python<'_>) -> bool {
         !self.callback.is_some(py)
     }
@@ -67,19 +54,22 @@ impl Handle {
         let (Some(callback), Some(args)) = (this.callback.bind(py), this.args.bind(py)) else {
             return Ok(());
         };
-        let Err(error) = run_in_context(this.context.bind(py), &callback, &args) else {
-            return Ok(());
-        };
-        if calls::ends_the_program(py, &error) {
-            return Err(error);
+        match run_in_context(this.context.bind(py), || callback.call1(args.clone())) {
+            Ok(()) => Ok(()),
+            Err(error) => report(event_loop, &callback, &args, slf.as_any(), error),
         }
-        let source = calls::format_callback_source(py)?.call1((&callback, &args))?;
-        let report = PyDict::new(py);
-        report.set_item("message", format!("Exception in callback {source}"))?;
-        report.set_item("exception", error.value(py))?;
-        report.set_item("handle", slf)?;
-        event_loop.call_method1(intern!(py, "call_exception_handler"), (report,))?;
-        Ok(())
+    }
+
+    /// The same for a task's step, which has no handle.
+    pub fn run_step(
+        step: &Bound<'_, PyAny>,
+        context: &Bound<'_, PyAny>,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match run_in_context(context, || step.call0()) {
+            Ok(()) => Ok(()),
+            Err(error) => report(event_loop, step, &PyTuple::empty(step.py()), step, error),
+        }
     }
 
     fn describe(&self, py: Python<'_>) -> PyResult<String> {
@@ -255,23 +245,43 @@ impl TimerHandle {
     }
 }
 
-/// `context.run(callback, *args)` without a Python frame of its own.
-pub fn run_in_context(
-    context: &Bound<'_, PyAny>,
-    callback: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
+/// `context.run(call)` without a Python frame of its own.
+pub fn run_in_context<'py>(
+    context: &Bound<'py, PyAny>,
+    call: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<()> {
     let py = context.py();
     // SAFETY: `context` is alive until it is left again below; entering checks its type.
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
         return Err(PyErr::fetch(py));
     }
-    let returned = callback.call1(args.clone());
+    let returned = call();
     // SAFETY: it was entered on this thread just above. The error of the call, if any, is held by `returned`.
     let left = unsafe { ffi::PyContext_Exit(context.as_ptr()) };
     returned?;
     if left != 0 {
         return Err(PyErr::fetch(py));
     }
+    Ok(())
+}
+
+/// Tells the loop's exception handler what a callback raised; what ends the program passes.
+fn report(
+    event_loop: &Bound<'_, PyAny>,
+    callback: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    handle: &Bound<'_, PyAny>,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if calls::ends_the_program(py, &error) {
+        return Err(error);
+    }
+    let source = calls::format_callback_source(py)?.call1((callback, args))?;
+    let report = PyDict::new(py);
+    report.set_item("message", format!("Exception in callback {source}"))?;
+    report.set_item("exception", error.value(py))?;
+    report.set_item("handle", handle)?;
+    event_loop.call_method1(intern!(py, "call_exception_handler"), (report,))?;
     Ok(())
 }

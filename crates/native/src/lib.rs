@@ -4,13 +4,14 @@
 //! |---|---|
 //! | `bridge` | `submit` and `evaluate` |
 //! | `portal` | the way into one running loop |
-//! | `future` | the Rust half of `Future` |
+//! | `future`, `allocation` | the Rust half of `Future`, and how to make many |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
 //! | `boundary`, `frames` | where calls came from, tracebacks without this library |
 //! | `gil`, `calls` | cells under the GIL, cheap calls into Python |
 //!
 //! No protocol between threads lives here: those are in `asyncio-thread-loop-core`.
 
+mod allocation;
 mod boundary;
 mod bridge;
 mod calls;
@@ -26,6 +27,8 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
 mod _native {
+    #[pymodule_export]
+    use crate::allocation::prepare_future_type;
     #[pymodule_export]
     use crate::boundary::{Boundary, BoundaryIterator, boundary};
     #[pymodule_export]

@@ -14,7 +14,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::calls;
 use crate::event_loop::{Bell, Job, LoopCore};
-use crate::future::{End, FutureCore};
+use crate::future::{End, FutureCore, Slot};
 use crate::gil::{GilCell, GilRefCell, visit_all};
 
 #[pyclass(frozen, weakref, module = "asyncio_thread_loop._native")]
@@ -65,7 +65,7 @@ impl Portal {
         }
         {
             let mut live = this.live.borrow_mut(py);
-            future.get().slot.set(py, u32::try_from(live.len()).ok());
+            future.get().slot.set(py, Slot::new(live.len()));
             live.push(future.clone().unbind());
         }
         let start = Start {
@@ -161,15 +161,14 @@ impl Portal {
     /// The future ended; it needs no keeping any more.
     pub fn forget(slf: &Bound<'_, Self>, future: &FutureCore) {
         let py = slf.py();
-        let Some(slot) = future.slot.replace(py, None) else {
+        let Some(slot) = future.slot.replace(py, Slot::NONE).index() else {
             return;
         };
         let removed = {
             let mut live = slf.get().live.borrow_mut(py);
-            let slot_index = slot as usize;
-            let removed = live.swap_remove(slot_index);
-            if let Some(moved) = live.get(slot_index) {
-                moved.get().slot.set(py, Some(slot));
+            let removed = live.swap_remove(slot);
+            if let Some(moved) = live.get(slot) {
+                moved.get().slot.set(py, Slot::new(slot));
             }
             removed
         };
@@ -274,7 +273,7 @@ impl Portal {
         let abandoned = std::mem::take(&mut *slf.get().live.borrow_mut(py));
         for future in abandoned {
             let future = future.into_bound(py);
-            future.get().slot.set(py, None);
+            future.get().slot.set(py, Slot::NONE);
             future.get().close_unstarted(py)?;
             let error = calls::error(calls::closed_error(py), message)
                 .into_value(py)
