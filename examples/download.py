@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+
 from asyncio_thread_loop import AsyncioThreadLoop
 
 

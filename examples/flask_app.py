@@ -17,10 +17,11 @@ import signal
 from typing import Any
 
 import aiohttp
-from asyncio_thread_loop import AsyncioThreadLoop
 from flask import Flask, abort, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
+
+from asyncio_thread_loop import AsyncioThreadLoop
 
 
 async def hold_session(url: str, *, task_status: Any) -> None:

@@ -13,6 +13,7 @@ import os
 from typing import Any
 
 import asyncpg
+
 from asyncio_thread_loop import AsyncioThreadLoop
 
 

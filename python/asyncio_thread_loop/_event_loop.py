@@ -45,9 +45,11 @@ class EventLoop(LoopCore, _Standard):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in vars(cls).keys() & _NATIVE:
-            raise NotImplementedError(f"{cls.__qualname__}.{name}: EventLoop does this natively, in a loop of its own")
+            raise NotImplementedError(
+                f"{cls.__qualname__}.{name}: EventLoop does this natively, in a loop of its own"
+            )
 
-    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts]) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts) -> None:
         """Has `callback(*args)` called on the loop when the signal arrives. On the main thread only."""
         self._minds_signals = True
         super().add_signal_handler(sig, callback, *args)
@@ -83,7 +85,9 @@ class _Watched(selectors.BaseSelector):
         raise NotImplementedError("EventLoop keeps its descriptors itself: use add_reader() and add_writer()")
 
     def unregister(self, fileobj: Any) -> NoReturn:
-        raise NotImplementedError("EventLoop keeps its descriptors itself: use remove_reader() and remove_writer()")
+        raise NotImplementedError(
+            "EventLoop keeps its descriptors itself: use remove_reader() and remove_writer()"
+        )
 
     def select(self, timeout: float | None = None) -> NoReturn:
         raise NotImplementedError("EventLoop polls by itself")

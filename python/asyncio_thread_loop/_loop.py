@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from . import _many
 from ._coroutines import call_in_coroutine, close_unstarted, is_async_callable
@@ -25,7 +25,6 @@ from ._start_task import TaskStatus
 __all__ = ["AsyncioThreadLoop", "SimpleAsyncioThreadLoop"]
 
 T = TypeVar("T")
-Self = TypeVar("Self", bound="AsyncioThreadLoop")
 
 #: Seconds that cleanup gets after a timeout or Ctrl-C, unless `exit_timeout` is shorter.
 GRACE = 1.0
@@ -83,7 +82,9 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
             if value is not None and not callable(value):
                 raise TypeError(f"{argument} must be callable, got {value!r}")
         if initializer is not None and is_async_callable(initializer):
-            raise TypeError(f"initializer must be a plain function, got the coroutine function {initializer!r}")
+            raise TypeError(
+                f"initializer must be a plain function, got the coroutine function {initializer!r}"
+            )
         if propagate_context not in ("in", "both"):
             raise ValueError(f'propagate_context must be "in" or "both", got {propagate_context!r}')
         if on_fork not in ("restart", "raise"):
@@ -119,7 +120,7 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         return None if session is None else session.thread
 
     @boundary
-    def start(self: Self) -> Self:
+    def start(self) -> Self:
         """Starts the loop and returns when it runs. For programs that can't use `with`.
 
         Raises `RuntimeError` if it runs already, and whatever `loop_factory` or `initializer` raised.
@@ -183,7 +184,7 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         """The same as `shutdown()`."""
         self.shutdown()
 
-    def __enter__(self: Self) -> Self:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

@@ -39,7 +39,11 @@ class _InFlight:
     """Coroutines pulled from a source and submitted, of which at most `limit` are unfinished."""
 
     def __init__(
-        self, loop: AsyncioThreadLoop, coros: Iterable[Awaitable[Any]], limit: int | None, timeout: float | None
+        self,
+        loop: AsyncioThreadLoop,
+        coros: Iterable[Awaitable[Any]],
+        limit: int | None,
+        timeout: float | None,
     ) -> None:
         self._loop = loop
         self._limit = limit
@@ -143,7 +147,7 @@ def map(
 ) -> Iterator[T]:
     _check(loop, "map", (), timeout, ("buffersize", buffersize))
     deadline = Deadline(timeout)
-    calls = zip(*iterables)
+    calls = zip(*iterables, strict=False)
     waiting: deque[Future[T]] = deque()
 
     def submit_next() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.thread  # noqa: F401  (see `_close_all`: its exit hook must be registered before ours)
+import contextlib
 import logging
 import sys
 import threading
@@ -99,10 +100,9 @@ class Session:
         if portal is None or loop is None:
             return
         portal.close()
-        try:
+        # A loop that has been closed has left.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._begin_to_leave, cancel)
-        except RuntimeError:
-            pass  # The loop has been closed: it has left.
 
     def wait(self, timeout: float | None) -> None:
         """Waits for the exit. After `timeout` seconds it gives up: every caller gets a `LoopClosedError`."""
@@ -128,7 +128,9 @@ class Session:
         # What it was still allowed to finish is now in nobody's interest.
         self.ask_to_leave(cancel=True)
         if self.portal is not None:
-            self.portal.give_up(f"{self.thread.name} gave up on this work when it didn't end within {timeout:g} s")
+            self.portal.give_up(
+                f"{self.thread.name} gave up on this work when it didn't end within {timeout:g} s"
+            )
         warnings.warn(report, RuntimeWarning, stacklevel=_outside())
 
     def _describe_stuck(self) -> str:
@@ -226,7 +228,9 @@ class Session:
         except RuntimeError:
             # CPython 3.12.0 and 3.12.1 start no thread when the interpreter exits, and this needs one. The executor's
             # own exit hook joins its threads.
-            logger.debug("the default executor of %s is left to the interpreter", self.thread.name, exc_info=True)
+            logger.debug(
+                "the default executor of %s is left to the interpreter", self.thread.name, exc_info=True
+            )
 
     async def _submitted_work_ends(self, hurry: asyncio.Event) -> None:
         assert self.portal is not None

@@ -41,7 +41,9 @@ class TaskStatus(Generic[T]):
         else:
             error = future.exception()
             self._ready.set_exception(
-                RuntimeError("the task ended without calling task_status.started()") if error is None else error
+                RuntimeError("the task ended without calling task_status.started()")
+                if error is None
+                else error
             )
 
 

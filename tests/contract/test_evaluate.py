@@ -5,6 +5,7 @@ import concurrent.futures
 import threading
 
 import pytest
+
 from asyncio_thread_loop import AsyncioThreadLoop
 
 from .harness import WAIT, Caller, Sleeper, answer, echo, until
