@@ -231,7 +231,7 @@ class _Progress:
         self._bar: Any = None
         if progress is True:
             try:
-                from tqdm.auto import tqdm  # type: ignore[import-untyped]
+                from tqdm.auto import tqdm
             except ImportError as error:
                 raise ImportError(
                     "progress=True needs tqdm: pip install asyncio-thread-loop[progress]"

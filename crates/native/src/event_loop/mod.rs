@@ -4,15 +4,15 @@
 //! subprocesses, signals and executors are the standard library's, and everything they ask of a loop lands here.
 //! One call of `_run_once` stays in here until the loop is stopped.
 
+mod queue;
+mod turn;
+
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use asyncio_thread_loop_core::inbox::Inbox;
 use asyncio_thread_loop_core::outcome::Wakes;
-use asyncio_thread_loop_core::parking::{self, Unparker};
 use asyncio_thread_loop_core::poller::{Events, Poller};
 use asyncio_thread_loop_core::timers::Timers;
 use asyncio_thread_loop_core::{clock, fork};
@@ -21,12 +21,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+pub use self::queue::{Bell, Job};
+use self::queue::{Ready, Timer};
 use crate::calls;
 use crate::descriptors::{Descriptors, Direction, file_descriptor};
-use crate::future::{FutureCore, is_main_thread};
+use crate::future::FutureCore;
 use crate::gil::{GilCell, GilRefCell};
 use crate::handle::{Handle, TimerHandle};
-use crate::portal::{Portal, Start, closed};
+use crate::portal::closed;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct LoopCore {
@@ -49,46 +51,6 @@ pub struct LoopCore {
     /// The process whose poller it is. In a forked child it is the parent's: nothing may be changed in it, nor may
     /// it be polled.
     epoch: GilCell<u32>,
-}
-
-/// What the loop runs in its next turn.
-pub enum Ready {
-    Handle(Py<Handle>),
-    /// An `asyncio.Handle`: debug mode, and signal handlers.
-    Standard(Py<PyAny>),
-    /// A task's step, and its context.
-    Step(Py<PyAny>, Py<PyAny>),
-    /// A future whose task is done.
-    Completion(Py<FutureCore>, Py<PyAny>),
-}
-
-/// What the loop runs when its time has come.
-enum Timer {
-    Handle(Py<TimerHandle>),
-    Standard(Py<PyAny>),
-}
-
-/// What other threads leave for the loop.
-pub enum Job {
-    Run(Ready),
-    Start(Start),
-}
-
-/// What ends a sleep of the loop, with or without an interpreter.
-pub enum Bell {
-    Parked(Unparker),
-    Polling(Arc<Poller>),
-}
-
-impl Bell {
-    /// Rings the bell that an inbox gave, if it did.
-    pub fn ring(bell: Option<Self>) {
-        match bell {
-            None => {}
-            Some(Bell::Parked(unparker)) => unparker.unpark(),
-            Some(Bell::Polling(poller)) => poller.wake(),
-        }
-    }
 }
 
 impl LoopCore {
@@ -173,212 +135,6 @@ impl LoopCore {
         Ok((Ready::Handle(handle.clone().unbind()), handle.into_any()))
     }
 
-    /// One turn: sleep until something is due, collect what is, run it.
-    fn turn(slf: &Bound<'_, Self>, events: &mut Events) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        // A signal that came while no Python code ran has its handler run before the loop sleeps over it.
-        py.check_signals()?;
-        let poller = Self::poller(slf)?;
-        this.sleep(py, &poller, events)?;
-        // In the order of the standard loop: other threads' calls, descriptors, timers.
-        this.collect_jobs(py);
-        for event in events.iter() {
-            this.collect_event(py, event);
-        }
-        this.collect_timers(py);
-        // What these callbacks schedule runs in the next turn, after another look at the descriptors.
-        let due = this.ready.borrow_mut(py).len();
-        for _ in 0..due {
-            let Some(ready) = this.ready.borrow_mut(py).pop_front() else {
-                break;
-            };
-            // A callback may block: nobody whose result is there waits for it.
-            this.wakes.take(py).fire();
-            Self::run(slf, ready)?;
-        }
-        Ok(())
-    }
-
-    /// Blocks, detached from the interpreter, until a descriptor, a timer or another thread needs the loop.
-    fn sleep(&self, py: Python<'_>, poller: &Arc<Poller>, events: &mut Events) -> PyResult<()> {
-        let timeout = self.time_to_sleep(py);
-        let wakes = self.wakes.take(py);
-        let may_block = timeout != Some(Duration::ZERO);
-        let waited = if self.may_park(py)? {
-            events.clear();
-            if may_block {
-                self.park(py, wakes, timeout);
-            } else if !wakes.is_empty() {
-                py.detach(|| wakes.fire());
-            }
-            Ok(())
-        } else if may_block && self.inbox.announce_sleep(Bell::Polling(poller.clone())) {
-            let waited = py.detach(|| {
-                wakes.fire();
-                poller.wait(events, timeout)
-            });
-            self.inbox.awake();
-            waited
-        } else {
-            if !wakes.is_empty() {
-                py.detach(|| wakes.fire());
-            }
-            poller.wait(events, Some(Duration::ZERO))
-        };
-        match waited {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                events.clear();
-                py.check_signals()
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Whether there is nothing to poll for but the pipe through which signals come, and they don't come: a thread
-    /// that is parked is woken at two thirds of the price. The main thread polls, as parking may miss a signal.
-    fn may_park(&self, py: Python<'_>) -> PyResult<bool> {
-        let nothing_to_poll = self.descriptors.borrow_mut(py).count() <= 1;
-        Ok(nothing_to_poll && !self.minds_signals.get(py) && !is_main_thread(py)?)
-    }
-
-    /// Sleeps without polling.
-    fn park(&self, py: Python<'_>, wakes: Wakes, timeout: Option<Duration>) {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        parking::with_current(|parker| {
-            let asleep = self.inbox.announce_sleep(Bell::Parked(parker.unparker()));
-            py.detach(|| {
-                wakes.fire();
-                if asleep {
-                    parker.park(deadline);
-                }
-            });
-            self.inbox.awake();
-        });
-    }
-
-    /// None: until something happens.
-    fn time_to_sleep(&self, py: Python<'_>) -> Option<Duration> {
-        if self.stopping.get(py) || !self.ready.borrow_mut(py).is_empty() {
-            return Some(Duration::ZERO);
-        }
-        self.drop_cancelled_timers(py);
-        let deadline = self.timers.borrow_mut(py).next_deadline()?;
-        Some(clock::duration(deadline - clock::monotonic()))
-    }
-
-    /// Cancelled timers at the head of the queue must not wake the loop.
-    fn drop_cancelled_timers(&self, py: Python<'_>) {
-        loop {
-            let mut timers = self.timers.borrow_mut(py);
-            if !timers.peek().is_some_and(|timer| timer.is_cancelled(py)) {
-                return;
-            }
-            let cancelled = timers.pop_due(f64::INFINITY);
-            timers.forget_cancelled();
-            drop(timers);
-            drop(cancelled);
-        }
-    }
-
-    fn collect_event(&self, py: Python<'_>, event: asyncio_thread_loop_core::poller::Event) {
-        let descriptors = self.descriptors.borrow_mut(py);
-        let mut ready = self.ready.borrow_mut(py);
-        for direction in [Direction::Read, Direction::Write] {
-            if direction.is_in(event)
-                && let Some(handle) = descriptors.handle_of(event.key, direction)
-            {
-                ready.push_back(Ready::Handle(handle.clone_ref(py)));
-            }
-        }
-    }
-
-    fn collect_timers(&self, py: Python<'_>) {
-        let mut timers = self.timers.borrow_mut(py);
-        if timers.is_empty() {
-            return;
-        }
-        let mut ready = self.ready.borrow_mut(py);
-        let now = clock::monotonic();
-        while let Some(timer) = timers.pop_due(now) {
-            if timer.is_cancelled(py) {
-                timers.forget_cancelled();
-            }
-            timer.leaves_the_queue(py);
-            ready.push_back(timer.into_ready(py));
-        }
-    }
-
-    fn collect_jobs(&self, py: Python<'_>) {
-        if self.inbox.is_empty() {
-            return;
-        }
-        let mut jobs = Vec::new();
-        self.inbox.drain(&mut jobs);
-        for job in jobs {
-            match job {
-                Job::Run(ready) => self.push(py, ready),
-                Job::Start(start) => Portal::start(py, start),
-            }
-        }
-    }
-
-    fn run(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
-        if slf.get().debug.get(slf.py()) {
-            return Self::run_watched(slf, ready);
-        }
-        Self::run_unwatched(slf, ready)
-    }
-
-    fn run_unwatched(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
-        let py = slf.py();
-        match ready {
-            Ready::Handle(handle) => Handle::run(handle.bind(py), slf),
-            Ready::Step(step, context) => Handle::run_step(step.bind(py), context.bind(py), slf),
-            Ready::Standard(handle) => {
-                let handle = handle.bind(py);
-                if !handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
-                    handle.call_method0(intern!(py, "_run"))?;
-                }
-                Ok(())
-            }
-            Ready::Completion(future, task) => FutureCore::complete(future.bind(py), task.bind(py)),
-        }
-    }
-
-    /// Debug mode: tells which callback runs, and warns of one that takes long.
-    fn run_watched(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
-        let py = slf.py();
-        let current = intern!(py, "_current_handle");
-        let object = ready.as_object(py);
-        let is_handle = !matches!(ready, Ready::Completion(..));
-        if is_handle {
-            slf.setattr(current, &object)?;
-        }
-        let began = clock::monotonic();
-        let ran = Self::run_unwatched(slf, ready);
-        let took = clock::monotonic() - began;
-        slf.setattr(current, py.None())?;
-        ran?;
-        let limit: f64 = slf
-            .getattr(intern!(py, "slow_callback_duration"))?
-            .extract()?;
-        if took >= limit {
-            let what = if is_handle {
-                calls::format_handle(py)?.call1((object,))?
-            } else {
-                object
-            };
-            let logger = py.import("asyncio.base_events")?.getattr("logger")?;
-            logger.call_method1(
-                intern!(py, "warning"),
-                ("Executing %s took %.3f seconds", what, took),
-            )?;
-        }
-        Ok(())
-    }
-
     fn watch(
         slf: &Bound<'_, Self>,
         fd: &Bound<'_, PyAny>,
@@ -428,24 +184,6 @@ impl LoopCore {
         (self.epoch.get(py) == fork::epoch())
             .then(|| self.poller.peek(py, Clone::clone))
             .flatten()
-    }
-
-    /// The poller to wait in. A loop that goes on in a forked child gets its own there, and its own pipe for signals.
-    fn poller(slf: &Bound<'_, Self>) -> PyResult<Arc<Poller>> {
-        let py = slf.py();
-        let this = slf.get();
-        let poller = this.poller.peek(py, Clone::clone);
-        let poller = poller.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))?;
-        if this.epoch.get(py) == fork::epoch() {
-            return Ok(poller);
-        }
-        let poller = Arc::new(Poller::new()?);
-        this.descriptors.borrow_mut(py).register_all(&poller);
-        this.poller.set(py, Some(poller.clone()));
-        this.epoch.set(py, fork::epoch());
-        slf.call_method0(intern!(py, "_close_self_pipe"))?;
-        slf.call_method0(intern!(py, "_make_self_pipe"))?;
-        Ok(poller)
     }
 }
 
@@ -797,76 +535,5 @@ impl LoopCore {
         };
         this.timers.borrow_mut(py).insert(when, timer);
         Ok(handle)
-    }
-}
-
-impl Ready {
-    fn as_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        match self {
-            Ready::Handle(handle) => handle.bind(py).clone().into_any(),
-            Ready::Standard(handle) => handle.bind(py).clone(),
-            Ready::Step(step, _) => step.bind(py).clone(),
-            Ready::Completion(future, _) => future.bind(py).clone().into_any(),
-        }
-    }
-
-    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Ready::Handle(handle) => visit.call(handle),
-            Ready::Standard(handle) => visit.call(handle),
-            Ready::Step(step, context) => {
-                visit.call(step)?;
-                visit.call(context)
-            }
-            Ready::Completion(future, task) => {
-                visit.call(future)?;
-                visit.call(task)
-            }
-        }
-    }
-}
-
-impl Timer {
-    fn is_cancelled(&self, py: Python<'_>) -> bool {
-        match self {
-            Timer::Handle(handle) => handle.bind(py).as_super().get().is_cancelled(py),
-            // `_cancelled` is a slot of a class of the standard library: reading it runs no Python code.
-            Timer::Standard(handle) => handle
-                .bind(py)
-                .getattr(intern!(py, "_cancelled"))
-                .and_then(|cancelled| cancelled.is_truthy())
-                .unwrap_or(false),
-        }
-    }
-
-    fn leaves_the_queue(&self, py: Python<'_>) {
-        match self {
-            Timer::Handle(handle) => handle.get().leaves_the_queue(py),
-            Timer::Standard(handle) => {
-                // A slot again: it can't fail on a handle that asyncio made.
-                let _ = handle.bind(py).setattr(intern!(py, "_scheduled"), false);
-            }
-        }
-    }
-
-    fn into_ready(self, py: Python<'_>) -> Ready {
-        match self {
-            Timer::Handle(handle) => Ready::Handle(handle.into_bound(py).into_super().unbind()),
-            Timer::Standard(handle) => Ready::Standard(handle),
-        }
-    }
-
-    fn as_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        match self {
-            Timer::Handle(handle) => handle.bind(py).clone().into_any(),
-            Timer::Standard(handle) => handle.bind(py).clone(),
-        }
-    }
-
-    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Timer::Handle(handle) => visit.call(handle),
-            Timer::Standard(handle) => visit.call(handle),
-        }
     }
 }

@@ -4,26 +4,22 @@
 //! What several threads do to a future at once is decided by [`Outcome`]; every transition is made under the GIL
 //! and runs no Python code between looking and acting.
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+mod ending;
+mod waiting;
 
-use asyncio_thread_loop_core::outcome::{Outcome, State, Wakes};
-use asyncio_thread_loop_core::{clock, fork, parking};
-use pyo3::exceptions::{
-    PyBaseException, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError,
-};
+use asyncio_thread_loop_core::outcome::{Outcome, State};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+pub use self::ending::End;
+use self::ending::call_back;
+pub use self::waiting::{Waited, deadline, is_main_thread, not_negative};
 use crate::calls;
 use crate::frames::{self, Origin};
 use crate::gil::{GilCell, visit_all};
 use crate::portal::Portal;
-
-/// The main thread looks for signals at least this often while it waits: one that arrives between the last look
-/// and the moment the thread really sleeps would go unnoticed otherwise.
-const NAP: Duration = Duration::from_millis(100);
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct FutureCore {
@@ -89,19 +85,6 @@ struct Extra {
     cancel_asked: bool,
 }
 
-/// How work ends.
-pub enum End {
-    Value(Py<PyAny>),
-    Error(Py<PyAny>),
-    Cancelled,
-}
-
-#[derive(PartialEq, Eq)]
-pub enum Waited {
-    Done,
-    TimedOut,
-}
-
 impl FutureCore {
     /// Makes a future that was created empty belong to a portal.
     pub fn belong(
@@ -154,152 +137,6 @@ impl FutureCore {
             .map(|portal| portal.into_bound(py))
     }
 
-    /// Takes over the task's result if that runs no Python code: the task succeeded, and nobody installed a callback
-    /// or asked for the condition. False: the loop has to call `complete` in its next turn.
-    ///
-    /// A failed task must wait for that in any case. It is still in the middle of its `set_exception`, which marks the
-    /// exception as never retrieved after it has called us.
-    pub fn complete_quietly(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = slf.py();
-        if slf.get().extra.is_some(py) {
-            return Ok(false);
-        }
-        if !task
-            .getattr_opt(intern!(py, "_exception"))?
-            .is_some_and(|exception| exception.is_none())
-        {
-            return Ok(false);
-        }
-        match task.call_method0(intern!(py, "result")) {
-            Ok(value) => Self::finish(slf, End::Value(value.unbind())).map(|_| true),
-            Err(_) => Ok(false),
-        }
-    }
-
-    /// Takes over what came of the task, which is done.
-    pub fn complete(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let end = match task.call_method0(intern!(py, "result")) {
-            Ok(value) => End::Value(value.unbind()),
-            Err(_) if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? => End::Cancelled,
-            Err(error) => {
-                let error = frames::stripped(py, error);
-                let exception = error.value(py);
-                slf.get().note_origin(py, exception);
-                End::Error(exception.clone().into_any().unbind())
-            }
-        };
-        Self::finish(slf, end)?;
-        Ok(())
-    }
-
-    /// Ends the future. False if it had ended already.
-    pub fn finish(slf: &Bound<'_, Self>, end: End) -> PyResult<bool> {
-        let py = slf.py();
-        let this = slf.get();
-        let guard = this.lock_condition(py)?;
-        let told = match &end {
-            End::Value(_) => intern!(py, "add_result"),
-            End::Error(_) => intern!(py, "add_exception"),
-            End::Cancelled => intern!(py, "add_cancelled"),
-        };
-        let Some(wakes) = this.settle(py, end) else {
-            return guard.release().map(|()| false);
-        };
-        if guard.is_held() {
-            this.tell_waiters(slf, told);
-        }
-        guard.notify_and_release()?;
-        Self::ended(slf, wakes);
-        Ok(true)
-    }
-
-    /// The one step from unfinished to finished; runs no Python code. None if it is finished already.
-    fn settle(&self, py: Python<'_>, end: End) -> Option<Wakes> {
-        if self.outcome.is_done() {
-            return None;
-        }
-        match end {
-            End::Value(value) => self.outcome.settle(value).ok(),
-            End::Error(exception) => {
-                let traceback = frames::traceback(exception.bind(py)).map(Bound::unbind);
-                self.with_extra(py, |extra| {
-                    extra.failed = true;
-                    extra.traceback = traceback;
-                });
-                self.outcome.settle(exception).ok()
-            }
-            End::Cancelled => self.outcome.settle_cancelled().ok(),
-        }
-    }
-
-    /// What follows every end, in this order: forget, wake, call back, let go of the work.
-    fn ended(slf: &Bound<'_, Self>, wakes: Wakes) {
-        let py = slf.py();
-        let this = slf.get();
-        match this.portal.bind(py) {
-            Some(portal) => {
-                Portal::forget(&portal, this);
-                Portal::wake(&portal, wakes);
-            }
-            None => wakes.fire(),
-        }
-        if this.extra.is_some(py) {
-            let callbacks = this.with_extra(py, |extra| std::mem::take(&mut extra.callbacks));
-            for callback in callbacks {
-                call_back(slf, callback.bind(py));
-            }
-        }
-        drop(this.work.take(py));
-    }
-
-    /// Waits on the calling thread, detached from the interpreter. `detached` runs once it is.
-    ///
-    /// An error comes from a signal handler.
-    pub fn wait(
-        slf: &Bound<'_, Self>,
-        deadline: Option<Instant>,
-        detached: impl FnOnce() + Send,
-    ) -> PyResult<Waited> {
-        let py = slf.py();
-        let outcome = &slf.get().outcome;
-        let mut detached = Some(detached);
-        parking::with_current(|parker| {
-            let Some(ticket) = outcome.subscribe(parker.unparker()) else {
-                py.detach(|| detached.take().map(|detached| detached()));
-                return Ok(Waited::Done);
-            };
-            let on_main_thread = is_main_thread(py)?;
-            let waited = loop {
-                let nap = on_main_thread.then(|| Instant::now() + NAP);
-                let until = [deadline, nap].into_iter().flatten().min();
-                py.detach(|| {
-                    if let Some(detached) = detached.take() {
-                        detached();
-                    }
-                    parker.park(until);
-                });
-                if outcome.is_done() {
-                    return Ok(Waited::Done);
-                }
-                if on_main_thread && let Err(error) = py.check_signals() {
-                    break Err(error);
-                }
-                if outcome.is_done() {
-                    break Ok(Waited::Done);
-                }
-                if let Err(error) = slf.get().check_fork(py) {
-                    break Err(error);
-                }
-                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                    break Ok(Waited::TimedOut);
-                }
-            };
-            outcome.unsubscribe(ticket);
-            waited
-        })
-    }
-
     /// What `result()` gives once the future is done.
     pub fn outcome(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.outcome.state() {
@@ -324,63 +161,6 @@ impl FutureCore {
     /// Nobody will ask for this one's exception, and nobody is to be told.
     pub fn hush(&self, py: Python<'_>) {
         self.with_extra(py, |extra| extra.retrieved = true);
-    }
-
-    /// Blocks until done, for the methods that take a `timeout`.
-    fn block(
-        slf: &Bound<'_, Self>,
-        timeout: Option<&Bound<'_, PyAny>>,
-        what: &str,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_done() {
-            return Ok(());
-        }
-        let timeout = match timeout {
-            None => None,
-            Some(timeout) => Some(seconds(timeout)?),
-        };
-        this.check_fork(py)?;
-        if timeout.is_some_and(|timeout| timeout <= 0.0) {
-            return Err(PyTimeoutError::new_err(()));
-        }
-        if this
-            .portal
-            .bind(py)
-            .is_some_and(|portal| portal.get().runs_here(py))
-        {
-            return Err(calls::error(
-                calls::deadlock_error(py),
-                format!(
-                    "{what} of an unfinished future was called on the thread of the loop that is to finish it, \
-                     and would wait for ever; in a coroutine, `await asyncio.wrap_future(future)`"
-                ),
-            ));
-        }
-        match Self::wait(slf, timeout.and_then(deadline), || ())? {
-            Waited::Done => Ok(()),
-            Waited::TimedOut => Err(PyTimeoutError::new_err(())),
-        }
-    }
-
-    /// In the child of a fork nobody finishes what the parent began.
-    fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
-        match self.portal.bind(py) {
-            Some(portal) if portal.get().epoch() != fork::epoch() => Err(calls::error(
-                calls::forked_error(py),
-                "this future belongs to the process that forked this one, which alone will finish it",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// Adds the note that says where the work was submitted.
-    fn note_origin(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
-        if let Some(code) = self.origin.take(py) {
-            let instruction = self.instruction.get(py);
-            Origin { code, instruction }.note(py, exception);
-        }
     }
 
     fn value(&self, py: Python<'_>) -> Py<PyAny> {
@@ -412,38 +192,6 @@ impl FutureCore {
         let result = work(&mut extra);
         self.extra.set(py, Some(extra));
         result
-    }
-
-    /// Acquires the condition, if anybody ever asked for it.
-    fn lock_condition<'py>(&self, py: Python<'py>) -> PyResult<ConditionGuard<'py>> {
-        let condition = if self.extra.is_some(py) {
-            self.with_extra(py, |extra| {
-                extra
-                    .condition
-                    .as_ref()
-                    .map(|condition| condition.clone_ref(py))
-            })
-        } else {
-            None
-        };
-        let condition = condition.map(|condition| condition.into_bound(py));
-        if let Some(condition) = &condition {
-            condition.call_method0(intern!(py, "acquire"))?;
-        }
-        Ok(ConditionGuard(condition))
-    }
-
-    /// Tells `concurrent.futures.wait` and its like; the condition is held.
-    fn tell_waiters(&self, slf: &Bound<'_, Self>, method: &Bound<'_, pyo3::types::PyString>) {
-        let py = slf.py();
-        let waiters = self.with_extra(py, |extra| {
-            extra.waiters.as_ref().map(|waiters| waiters.clone_ref(py))
-        });
-        for waiter in waiters.iter().flat_map(|waiters| waiters.bind(py).iter()) {
-            if let Err(error) = waiter.call_method1(method, (slf,)) {
-                error.write_unraisable(py, Some(slf));
-            }
-        }
     }
 
     fn state_name(&self) -> &'static str {
@@ -759,132 +507,11 @@ impl FutureCore {
     }
 }
 
-impl FutureCore {
-    /// Reports an exception that nobody ever asked for, when the future goes.
-    fn report_unretrieved(&self, py: Python<'_>) {
-        let unretrieved = self.with_extra(py, |extra| {
-            extra.failed && !std::mem::replace(&mut extra.retrieved, true)
-        });
-        let (true, Some(portal)) = (unretrieved, self.portal.bind(py)) else {
-            return;
-        };
-        // A destructor may run while an error is on its way through the interpreter.
-        let passing = PyErr::take(py);
-        if let Err(error) = Portal::report_unretrieved(&portal, self.value(py).bind(py)) {
-            error.write_unraisable(py, None);
-        }
-        if let Some(passing) = passing {
-            passing.restore(py);
-        }
-    }
-}
-
 impl Drop for FutureCore {
     fn drop(&mut self) {
         if self.extra.get_mut().is_some() {
             // None when the interpreter has ended: then there is nobody to tell.
             Python::try_attach(|py| self.report_unretrieved(py));
-        }
-    }
-}
-
-/// The condition of a future, held if there is one.
-struct ConditionGuard<'py>(Option<Bound<'py, PyAny>>);
-
-impl ConditionGuard<'_> {
-    fn is_held(&self) -> bool {
-        self.0.is_some()
-    }
-
-    fn release(self) -> PyResult<()> {
-        match &self.0 {
-            Some(condition) => condition
-                .call_method0(intern!(condition.py(), "release"))
-                .map(drop),
-            None => Ok(()),
-        }
-    }
-
-    fn notify_and_release(self) -> PyResult<()> {
-        let notified = match &self.0 {
-            Some(condition) => condition
-                .call_method0(intern!(condition.py(), "notify_all"))
-                .map(drop),
-            None => Ok(()),
-        };
-        self.release().and(notified)
-    }
-}
-
-/// Calls a done-callback; what it raises is logged, as `concurrent.futures` does.
-fn call_back(future: &Bound<'_, FutureCore>, callback: &Bound<'_, PyAny>) {
-    let py = future.py();
-    let Err(error) = callback.call1((future,)) else {
-        return;
-    };
-    let log = || -> PyResult<()> {
-        let options = PyDict::new(py);
-        options.set_item("exc_info", error.value(py))?;
-        calls::futures_logger(py)?.call_method(
-            intern!(py, "error"),
-            ("exception calling callback for %r", future),
-            Some(&options),
-        )?;
-        Ok(())
-    };
-    if let Err(trouble) = log() {
-        trouble.write_unraisable(py, Some(future));
-    }
-}
-
-/// A number of seconds that isn't NaN.
-pub fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let seconds: f64 = timeout.extract().map_err(|_| {
-        PyTypeError::new_err(format!(
-            "timeout must be a number of seconds or None, not {}",
-            timeout
-                .get_type()
-                .name()
-                .map_or_else(|_| "?".to_owned(), |name| name.to_string())
-        ))
-    })?;
-    if seconds.is_nan() {
-        return Err(PyValueError::new_err("timeout must not be NaN"));
-    }
-    Ok(seconds)
-}
-
-/// A number of seconds that isn't negative either.
-pub fn not_negative(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let seconds = seconds(timeout)?;
-    if seconds < 0.0 {
-        return Err(PyValueError::new_err(format!(
-            "timeout must not be negative, got {seconds}"
-        )));
-    }
-    Ok(seconds)
-}
-
-/// The moment so many seconds from now; None if that is for ever.
-pub fn deadline(seconds: f64) -> Option<Instant> {
-    Instant::now().checked_add(clock::duration(seconds))
-}
-
-/// Whether this is the thread that runs Python's signal handlers.
-pub fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
-    thread_local! {
-        /// The answer, and the fork epoch it was found in: the thread that forks is the child's main thread.
-        static ANSWER: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
-    }
-    match ANSWER.get() {
-        Some((epoch, answer)) if epoch == fork::epoch() => Ok(answer),
-        _ => {
-            let main = calls::main_thread(py)?
-                .call0()?
-                .getattr(intern!(py, "ident"))?;
-            let answer = main.extract::<u64>()? == calls::thread_ident();
-            ANSWER.set(Some((fork::epoch(), answer)));
-            Ok(answer)
         }
     }
 }

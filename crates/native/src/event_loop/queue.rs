@@ -1,0 +1,123 @@
+//! What waits in a loop: callbacks that are ready, timers, calls from other threads, and the bell that ends a sleep.
+
+use std::sync::Arc;
+
+use asyncio_thread_loop_core::parking::Unparker;
+use asyncio_thread_loop_core::poller::Poller;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::future::FutureCore;
+use crate::handle::{Handle, TimerHandle};
+use crate::portal::Start;
+
+/// What the loop runs in its next turn.
+pub enum Ready {
+    Handle(Py<Handle>),
+    /// An `asyncio.Handle`: debug mode, and signal handlers.
+    Standard(Py<PyAny>),
+    /// A task's step, and its context.
+    Step(Py<PyAny>, Py<PyAny>),
+    /// A future whose task is done.
+    Completion(Py<FutureCore>, Py<PyAny>),
+}
+
+/// What the loop runs when its time has come.
+pub enum Timer {
+    Handle(Py<TimerHandle>),
+    Standard(Py<PyAny>),
+}
+
+/// What other threads leave for the loop.
+pub enum Job {
+    Run(Ready),
+    Start(Start),
+}
+
+/// What ends a sleep of the loop, with or without an interpreter.
+pub enum Bell {
+    Parked(Unparker),
+    Polling(Arc<Poller>),
+}
+
+impl Bell {
+    /// Rings the bell that an inbox gave, if it did.
+    pub fn ring(bell: Option<Self>) {
+        match bell {
+            None => {}
+            Some(Bell::Parked(unparker)) => unparker.unpark(),
+            Some(Bell::Polling(poller)) => poller.wake(),
+        }
+    }
+}
+
+impl Ready {
+    pub fn as_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match self {
+            Ready::Handle(handle) => handle.bind(py).clone().into_any(),
+            Ready::Standard(handle) => handle.bind(py).clone(),
+            Ready::Step(step, _) => step.bind(py).clone(),
+            Ready::Completion(future, _) => future.bind(py).clone().into_any(),
+        }
+    }
+
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Ready::Handle(handle) => visit.call(handle),
+            Ready::Standard(handle) => visit.call(handle),
+            Ready::Step(step, context) => {
+                visit.call(step)?;
+                visit.call(context)
+            }
+            Ready::Completion(future, task) => {
+                visit.call(future)?;
+                visit.call(task)
+            }
+        }
+    }
+}
+
+impl Timer {
+    pub fn is_cancelled(&self, py: Python<'_>) -> bool {
+        match self {
+            Timer::Handle(handle) => handle.bind(py).as_super().get().is_cancelled(py),
+            // `_cancelled` is a slot of a class of the standard library: reading it runs no Python code.
+            Timer::Standard(handle) => handle
+                .bind(py)
+                .getattr(intern!(py, "_cancelled"))
+                .and_then(|cancelled| cancelled.is_truthy())
+                .unwrap_or(false),
+        }
+    }
+
+    pub fn leaves_the_queue(&self, py: Python<'_>) {
+        match self {
+            Timer::Handle(handle) => handle.get().leaves_the_queue(py),
+            Timer::Standard(handle) => {
+                // A slot again: it can't fail on a handle that asyncio made.
+                let _ = handle.bind(py).setattr(intern!(py, "_scheduled"), false);
+            }
+        }
+    }
+
+    pub fn into_ready(self, py: Python<'_>) -> Ready {
+        match self {
+            Timer::Handle(handle) => Ready::Handle(handle.into_bound(py).into_super().unbind()),
+            Timer::Standard(handle) => Ready::Standard(handle),
+        }
+    }
+
+    pub fn as_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match self {
+            Timer::Handle(handle) => handle.bind(py).clone().into_any(),
+            Timer::Standard(handle) => handle.bind(py).clone(),
+        }
+    }
+
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Timer::Handle(handle) => visit.call(handle),
+            Timer::Standard(handle) => visit.call(handle),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! How a future ends: once, with everybody told in the right order.
+
+use asyncio_thread_loop_core::outcome::Wakes;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::FutureCore;
+use crate::calls;
+use crate::frames::{self, Origin};
+use crate::portal::Portal;
+
+/// How work ends.
+pub enum End {
+    Value(Py<PyAny>),
+    Error(Py<PyAny>),
+    Cancelled,
+}
+
+impl FutureCore {
+    /// Takes over the task's result if that runs no Python code: the task succeeded, and nobody installed a callback
+    /// or asked for the condition. False: the loop has to call `complete` in its next turn.
+    ///
+    /// A failed task must wait for that in any case. It is still in the middle of its `set_exception`, which marks the
+    /// exception as never retrieved after it has called us.
+    pub fn complete_quietly(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = slf.py();
+        if slf.get().extra.is_some(py) {
+            return Ok(false);
+        }
+        if !task
+            .getattr_opt(intern!(py, "_exception"))?
+            .is_some_and(|exception| exception.is_none())
+        {
+            return Ok(false);
+        }
+        match task.call_method0(intern!(py, "result")) {
+            Ok(value) => Self::finish(slf, End::Value(value.unbind())).map(|_| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Takes over what came of the task, which is done.
+    pub fn complete(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let end = match task.call_method0(intern!(py, "result")) {
+            Ok(value) => End::Value(value.unbind()),
+            Err(_) if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? => End::Cancelled,
+            Err(error) => {
+                let error = frames::stripped(py, error);
+                let exception = error.value(py);
+                slf.get().note_origin(py, exception);
+                End::Error(exception.clone().into_any().unbind())
+            }
+        };
+        Self::finish(slf, end)?;
+        Ok(())
+    }
+
+    /// Ends the future. False if it had ended already.
+    pub fn finish(slf: &Bound<'_, Self>, end: End) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
+        let guard = this.lock_condition(py)?;
+        let told = match &end {
+            End::Value(_) => intern!(py, "add_result"),
+            End::Error(_) => intern!(py, "add_exception"),
+            End::Cancelled => intern!(py, "add_cancelled"),
+        };
+        let Some(wakes) = this.settle(py, end) else {
+            return guard.release().map(|()| false);
+        };
+        if guard.is_held() {
+            this.tell_waiters(slf, told);
+        }
+        guard.notify_and_release()?;
+        Self::ended(slf, wakes);
+        Ok(true)
+    }
+
+    /// The one step from unfinished to finished; runs no Python code. None if it is finished already.
+    fn settle(&self, py: Python<'_>, end: End) -> Option<Wakes> {
+        if self.outcome.is_done() {
+            return None;
+        }
+        match end {
+            End::Value(value) => self.outcome.settle(value).ok(),
+            End::Error(exception) => {
+                let traceback = frames::traceback(exception.bind(py)).map(Bound::unbind);
+                self.with_extra(py, |extra| {
+                    extra.failed = true;
+                    extra.traceback = traceback;
+                });
+                self.outcome.settle(exception).ok()
+            }
+            End::Cancelled => self.outcome.settle_cancelled().ok(),
+        }
+    }
+
+    /// What follows every end, in this order: forget, wake, call back, let go of the work.
+    pub(super) fn ended(slf: &Bound<'_, Self>, wakes: Wakes) {
+        let py = slf.py();
+        let this = slf.get();
+        match this.portal.bind(py) {
+            Some(portal) => {
+                Portal::forget(&portal, this);
+                Portal::wake(&portal, wakes);
+            }
+            None => wakes.fire(),
+        }
+        if this.extra.is_some(py) {
+            let callbacks = this.with_extra(py, |extra| std::mem::take(&mut extra.callbacks));
+            for callback in callbacks {
+                call_back(slf, callback.bind(py));
+            }
+        }
+        drop(this.work.take(py));
+    }
+
+    /// Adds the note that says where the work was submitted.
+    fn note_origin(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
+        if let Some(code) = self.origin.take(py) {
+            let instruction = self.instruction.get(py);
+            Origin { code, instruction }.note(py, exception);
+        }
+    }
+
+    /// Acquires the condition, if anybody ever asked for it.
+    pub(super) fn lock_condition<'py>(&self, py: Python<'py>) -> PyResult<ConditionGuard<'py>> {
+        let condition = if self.extra.is_some(py) {
+            self.with_extra(py, |extra| {
+                extra
+                    .condition
+                    .as_ref()
+                    .map(|condition| condition.clone_ref(py))
+            })
+        } else {
+            None
+        };
+        let condition = condition.map(|condition| condition.into_bound(py));
+        if let Some(condition) = &condition {
+            condition.call_method0(intern!(py, "acquire"))?;
+        }
+        Ok(ConditionGuard(condition))
+    }
+
+    /// Tells `concurrent.futures.wait` and its like; the condition is held.
+    pub(super) fn tell_waiters(&self, slf: &Bound<'_, Self>, method: &Bound<'_, PyString>) {
+        let py = slf.py();
+        let waiters = self.with_extra(py, |extra| {
+            extra.waiters.as_ref().map(|waiters| waiters.clone_ref(py))
+        });
+        for waiter in waiters.iter().flat_map(|waiters| waiters.bind(py).iter()) {
+            if let Err(error) = waiter.call_method1(method, (slf,)) {
+                error.write_unraisable(py, Some(slf));
+            }
+        }
+    }
+
+    /// Reports an exception that nobody ever asked for, when the future goes.
+    pub(super) fn report_unretrieved(&self, py: Python<'_>) {
+        let unretrieved = self.with_extra(py, |extra| {
+            extra.failed && !std::mem::replace(&mut extra.retrieved, true)
+        });
+        let (true, Some(portal)) = (unretrieved, self.portal.bind(py)) else {
+            return;
+        };
+        // A destructor may run while an error is on its way through the interpreter.
+        let passing = PyErr::take(py);
+        if let Err(error) = Portal::report_unretrieved(&portal, self.value(py).bind(py)) {
+            error.write_unraisable(py, None);
+        }
+        if let Some(passing) = passing {
+            passing.restore(py);
+        }
+    }
+}
+
+/// The condition of a future, held if there is one.
+pub(super) struct ConditionGuard<'py>(Option<Bound<'py, PyAny>>);
+
+impl ConditionGuard<'_> {
+    pub(super) fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn release(self) -> PyResult<()> {
+        match &self.0 {
+            Some(condition) => condition
+                .call_method0(intern!(condition.py(), "release"))
+                .map(drop),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn notify_and_release(self) -> PyResult<()> {
+        let notified = match &self.0 {
+            Some(condition) => condition
+                .call_method0(intern!(condition.py(), "notify_all"))
+                .map(drop),
+            None => Ok(()),
+        };
+        self.release().and(notified)
+    }
+}
+
+/// Calls a done-callback; what it raises is logged, as `concurrent.futures` does.
+pub(super) fn call_back(future: &Bound<'_, FutureCore>, callback: &Bound<'_, PyAny>) {
+    let py = future.py();
+    let Err(error) = callback.call1((future,)) else {
+        return;
+    };
+    let log = || -> PyResult<()> {
+        let options = PyDict::new(py);
+        options.set_item("exc_info", error.value(py))?;
+        calls::futures_logger(py)?.call_method(
+            intern!(py, "error"),
+            ("exception calling callback for %r", future),
+            Some(&options),
+        )?;
+        Ok(())
+    };
+    if let Err(trouble) = log() {
+        trouble.write_unraisable(py, Some(future));
+    }
+}

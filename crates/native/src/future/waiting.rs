@@ -1,0 +1,172 @@
+//! Waiting for a future: detached from the interpreter, within a time, and so that Ctrl-C gets through.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use asyncio_thread_loop_core::{clock, fork, parking};
+use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::FutureCore;
+use crate::calls;
+
+/// The main thread looks for signals at least this often while it waits: one that arrives between the last look
+/// and the moment the thread really sleeps would go unnoticed otherwise.
+const NAP: Duration = Duration::from_millis(100);
+
+#[derive(PartialEq, Eq)]
+pub enum Waited {
+    Done,
+    TimedOut,
+}
+
+impl FutureCore {
+    /// Waits on the calling thread, detached from the interpreter. `detached` runs once it is.
+    ///
+    /// An error comes from a signal handler.
+    pub fn wait(
+        slf: &Bound<'_, Self>,
+        deadline: Option<Instant>,
+        detached: impl FnOnce() + Send,
+    ) -> PyResult<Waited> {
+        let py = slf.py();
+        let outcome = &slf.get().outcome;
+        let mut detached = Some(detached);
+        parking::with_current(|parker| {
+            let Some(ticket) = outcome.subscribe(parker.unparker()) else {
+                py.detach(|| detached.take().map(|detached| detached()));
+                return Ok(Waited::Done);
+            };
+            let on_main_thread = is_main_thread(py)?;
+            let waited = loop {
+                let nap = on_main_thread.then(|| Instant::now() + NAP);
+                let until = [deadline, nap].into_iter().flatten().min();
+                py.detach(|| {
+                    if let Some(detached) = detached.take() {
+                        detached();
+                    }
+                    parker.park(until);
+                });
+                if outcome.is_done() {
+                    return Ok(Waited::Done);
+                }
+                if on_main_thread && let Err(error) = py.check_signals() {
+                    break Err(error);
+                }
+                if outcome.is_done() {
+                    break Ok(Waited::Done);
+                }
+                if let Err(error) = slf.get().check_fork(py) {
+                    break Err(error);
+                }
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    break Ok(Waited::TimedOut);
+                }
+            };
+            outcome.unsubscribe(ticket);
+            waited
+        })
+    }
+
+    /// Blocks until done, for the methods that take a `timeout`.
+    pub(super) fn block(
+        slf: &Bound<'_, Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        what: &str,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_done() {
+            return Ok(());
+        }
+        let timeout = match timeout {
+            None => None,
+            Some(timeout) => Some(seconds(timeout)?),
+        };
+        this.check_fork(py)?;
+        if timeout.is_some_and(|timeout| timeout <= 0.0) {
+            return Err(PyTimeoutError::new_err(()));
+        }
+        if this
+            .portal
+            .bind(py)
+            .is_some_and(|portal| portal.get().runs_here(py))
+        {
+            return Err(calls::error(
+                calls::deadlock_error(py),
+                format!(
+                    "{what} of an unfinished future was called on the thread of the loop that is to finish it, \
+                     and would wait for ever; in a coroutine, `await asyncio.wrap_future(future)`"
+                ),
+            ));
+        }
+        match Self::wait(slf, timeout.and_then(deadline), || ())? {
+            Waited::Done => Ok(()),
+            Waited::TimedOut => Err(PyTimeoutError::new_err(())),
+        }
+    }
+
+    /// In the child of a fork nobody finishes what the parent began.
+    pub(super) fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
+        match self.portal.bind(py) {
+            Some(portal) if portal.get().epoch() != fork::epoch() => Err(calls::error(
+                calls::forked_error(py),
+                "this future belongs to the process that forked this one, which alone will finish it",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A number of seconds that isn't NaN.
+pub fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let seconds: f64 = timeout.extract().map_err(|_| {
+        PyTypeError::new_err(format!(
+            "timeout must be a number of seconds or None, not {}",
+            timeout
+                .get_type()
+                .name()
+                .map_or_else(|_| "?".to_owned(), |name| name.to_string())
+        ))
+    })?;
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err("timeout must not be NaN"));
+    }
+    Ok(seconds)
+}
+
+/// A number of seconds that isn't negative either.
+pub fn not_negative(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let seconds = seconds(timeout)?;
+    if seconds < 0.0 {
+        return Err(PyValueError::new_err(format!(
+            "timeout must not be negative, got {seconds}"
+        )));
+    }
+    Ok(seconds)
+}
+
+/// The moment so many seconds from now; None if that is for ever.
+pub fn deadline(seconds: f64) -> Option<Instant> {
+    Instant::now().checked_add(clock::duration(seconds))
+}
+
+/// Whether this is the thread that runs Python's signal handlers.
+pub fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    thread_local! {
+        /// The answer, and the fork epoch it was found in: the thread that forks is the child's main thread.
+        static ANSWER: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
+    }
+    match ANSWER.get() {
+        Some((epoch, answer)) if epoch == fork::epoch() => Ok(answer),
+        _ => {
+            let main = calls::main_thread(py)?
+                .call0()?
+                .getattr(intern!(py, "ident"))?;
+            let answer = main.extract::<u64>()? == calls::thread_ident();
+            ANSWER.set(Some((fork::epoch(), answer)));
+            Ok(answer)
+        }
+    }
+}
