@@ -11,13 +11,7 @@ use crate::calls;
 use crate::event_loop::LoopCore;
 use crate::gil::GilCell;
 
-#[pyclass(
-    frozen,
-    subclass,
-    weakref,
-    freelist = 512,
-    module = "asyncio_thread_loop._native"
-)]
+#[pyclass(frozen, subclass, weakref, module = "asyncio_thread_loop._native")]
 pub struct Handle {
     /// None once cancelled.
     callback: GilCell<Option<Py<PyAny>>>,
