@@ -130,7 +130,10 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         'done'
         >>> loop.close()
         """
-        with self._life:
+        # Not waiting for the lock: whoever has it starts this very loop, and may be its initializer.
+        if not self._life.acquire(blocking=False):
+            raise RuntimeError(f"{self._name} is being started already")
+        try:
             if self._live_session() is not None:
                 raise RuntimeError(f"{self!r} runs already")
             session = Session(
@@ -145,6 +148,8 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
             session.start()
             self._session = session
             self._portal = session.portal
+        finally:
+            self._life.release()
         return self
 
     @boundary

@@ -58,6 +58,8 @@ class Session:
         self._on_end = on_end
         self._started = threading.Event()
         self._failure: BaseException | None = None
+        #: Nobody waits for the start any more.
+        self._unwanted = False
         #: Done when the exit is asked for.
         self._leave: asyncio.Future[None] | None = None
         #: Set when work that was submitted is to be cancelled rather than waited for.
@@ -68,12 +70,15 @@ class Session:
 
     def start(self) -> None:
         """Returns when the loop runs; raises what kept it from running, with nothing left behind."""
-        self.thread.start()
         _sessions.add(self)
         try:
+            self.thread.start()
             self._started.wait()
         except BaseException:
-            # Ctrl-C: the thread winds down by itself as soon as it has started.
+            if self.thread.ident is None:
+                _sessions.discard(self)  # No thread could be started.
+            # Otherwise it was Ctrl-C, and the thread winds down by itself as soon as it has started.
+            self._unwanted = True
             self.ask_to_leave(cancel=True)
             raise
         if self._failure is not None:
@@ -181,7 +186,7 @@ class Session:
         if self._initializer is not None:
             loop.call_soon(self._initialize, self._initializer)
         else:
-            self._started.set()
+            self._has_started()
         _run_until_done(loop, self._leave)
         wind_down = loop.create_task(self._wind_down())
         wind_down.set_name(_WIND_DOWN)
@@ -197,7 +202,12 @@ class Session:
             self._failure = failure
             self._begin_to_leave(cancel=True)
         else:
-            self._started.set()
+            self._has_started()
+
+    def _has_started(self) -> None:
+        self._started.set()
+        if self._unwanted:
+            self._begin_to_leave(cancel=True)
 
     def _fail(self, failure: BaseException) -> None:
         self._failure = failure

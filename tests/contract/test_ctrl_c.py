@@ -243,6 +243,29 @@ with make_loop() as loop:
     assert running.lines == ["ready", "interrupted 0 1 2 3 4", "42"]
 
 
+def test_ctrl_c_while_starting_leaves_no_thread_behind(script):
+    running = script("""
+release, threads = threading.Event(), []
+
+def initialize():
+    threads.append(threading.current_thread())
+    say("ready")
+    release.wait()
+
+try:
+    make_loop(initializer=initialize).start()
+except KeyboardInterrupt:
+    say("interrupted")
+release.set()
+threads[0].join(10)
+say(threads[0].is_alive())
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "interrupted", "False"]
+
+
 def test_ctrl_c_while_leaving_does_not_hang(script):
     running = script("""
 async def work():

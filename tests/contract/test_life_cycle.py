@@ -274,6 +274,12 @@ def test_the_initializer_runs_on_the_loop_thread_before_anything_else(make_loop)
     assert events[1:] == ["work"]
 
 
+def test_an_initializer_that_starts_its_own_loop_is_refused(make_loop):
+    loop = make_loop(initializer=lambda: loop.start())
+    assert isinstance(Caller(loop.start).error(), RuntimeError)
+    assert loop.thread is None
+
+
 def test_the_original_demo_prints_twice(make_loop):
     printed = []
 

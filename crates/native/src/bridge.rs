@@ -11,7 +11,7 @@ use crate::event_loop::Bell;
 use crate::frames::{self, Origin};
 use crate::future::{self, FutureCore, Waited};
 use crate::gil::GilCell;
-use crate::portal::{Portal, closed};
+use crate::portal::{Portal, Sent, closed};
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct BridgeCore {
@@ -35,13 +35,13 @@ impl BridgeCore {
         }
     }
 
-    /// Sends `coroutine` through the portal. The bell is still to be rung.
+    /// Sends `coroutine` through the portal.
     fn launch<'py>(
         portal: &Bound<'py, Portal>,
         future: &Bound<'py, FutureCore>,
         coroutine: &Bound<'py, PyAny>,
         origin: Option<Origin>,
-    ) -> PyResult<(Bound<'py, PyAny>, Option<Bell>)> {
+    ) -> PyResult<(Bound<'py, PyAny>, Sent)> {
         let py = portal.py();
         let context = calls::copy_context(py)?;
         future.get().belong(
@@ -50,8 +50,8 @@ impl BridgeCore {
             portal.clone().unbind(),
             origin,
         );
-        let bell = Portal::send(portal, future, context.clone())?;
-        Ok((context, bell))
+        let sent = Portal::send(portal, future, context.clone())?;
+        Ok((context, sent))
     }
 }
 
@@ -94,9 +94,14 @@ impl BridgeCore {
         let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
         work.resolve(args, kwargs)?;
         let future = new_future(calls::future_type(py)?)?;
-        let (_, bell) = Self::launch(&portal, &future, work.coroutine(), Origin::of_caller(py))?;
+        let (_, sent) = Self::launch(&portal, &future, work.coroutine(), Origin::of_caller(py))?;
         work.accepted();
-        Bell::ring(bell);
+        Bell::ring(sent.bell);
+        if let Some(interrupt) = sent.interrupt {
+            FutureCore::cancel(&future)?;
+            future.get().hush(py);
+            return Err(frames::stripped(py, interrupt));
+        }
         Ok(future.into_any())
     }
 
@@ -139,9 +144,12 @@ impl BridgeCore {
         }
         work.resolve_awaitable()?;
         let future = Bound::new(py, FutureCore::default())?;
-        let (context, bell) = Self::launch(&portal, &future, work.coroutine(), None)?;
+        let (context, sent) = Self::launch(&portal, &future, work.coroutine(), None)?;
         work.accepted();
-        let waited = FutureCore::wait(&future, deadline, move || Bell::ring(bell));
+        let waited = match sent.interrupt {
+            Some(interrupt) => Err(interrupt),
+            None => FutureCore::wait(&future, deadline, move || Bell::ring(sent.bell)),
+        };
         let ended = match waited {
             Ok(Waited::Done) => Ok(()),
             Ok(Waited::TimedOut) => slf

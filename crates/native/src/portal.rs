@@ -7,6 +7,7 @@
 use asyncio_thread_loop_core::fork;
 use asyncio_thread_loop_core::inbox::Inbox;
 use asyncio_thread_loop_core::outcome::Wakes;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -37,6 +38,14 @@ pub struct Start {
     pub context: Py<PyAny>,
 }
 
+/// A call that was accepted.
+pub struct Sent {
+    /// What wakes the loop, still to be rung.
+    pub bell: Option<Bell>,
+    /// What a signal handler raised meanwhile. The caller has to raise it, and to ask the call to stop.
+    pub interrupt: Option<PyErr>,
+}
+
 impl Portal {
     pub fn epoch(&self) -> u32 {
         self.epoch
@@ -57,7 +66,7 @@ impl Portal {
         slf: &Bound<'_, Self>,
         future: &Bound<'_, FutureCore>,
         context: Bound<'_, PyAny>,
-    ) -> PyResult<Option<Bell>> {
+    ) -> PyResult<Sent> {
         let py = slf.py();
         let this = slf.get();
         if !this.is_open(py) {
@@ -73,25 +82,41 @@ impl Portal {
             context: context.unbind(),
         };
         let sent = match &this.native {
-            Some(native) => LoopCore::leave(native.bind(py), Job::Start(start)),
+            Some(native) => LoopCore::leave(native.bind(py), Job::Start(start)).map(|bell| Sent {
+                bell,
+                interrupt: None,
+            }),
             None => this.leave(slf, start),
         };
         sent.inspect_err(|_| Self::forget(slf, future.get()))
     }
 
-    fn leave(&self, slf: &Bound<'_, Self>, start: Start) -> PyResult<Option<Bell>> {
+    /// Leaves a call for a loop that isn't native.
+    fn leave(&self, slf: &Bound<'_, Self>, start: Start) -> PyResult<Sent> {
         let py = slf.py();
-        match self.inbox.push(start) {
-            Ok(None) => Ok(None),
-            Ok(Some(())) => {
-                let drain = slf.getattr(intern!(py, "_drain"))?;
-                self.event_loop
-                    .call_method1(py, intern!(py, "call_soon_threadsafe"), (drain,))
-                    .map(|_| None)
-                    .map_err(|_| closed())
-            }
-            Err(_) => Err(closed()),
-        }
+        let drain = slf.getattr(intern!(py, "_drain"))?;
+        let wake = || {
+            self.event_loop
+                .call_method1(py, intern!(py, "call_soon_threadsafe"), (&drain,))
+        };
+        let interrupt = match self.inbox.push(start) {
+            Err(_) => return Err(closed()),
+            Ok(None) => None,
+            Ok(Some(())) => match wake() {
+                Ok(_) => None,
+                Err(error) if error.is_instance_of::<PyRuntimeError>(py) => return Err(closed()),
+                Err(interrupt) => {
+                    // A signal handler raised in the middle of it. Whether the loop was woken is not known, and one
+                    // drain too many does no harm.
+                    wake().map_err(|_| closed())?;
+                    Some(interrupt)
+                }
+            },
+        };
+        Ok(Sent {
+            bell: None,
+            interrupt,
+        })
     }
 
     /// Begins the work of a call, on the loop's thread. Whatever goes wrong becomes the future's outcome.
@@ -198,9 +223,15 @@ impl Portal {
             return Ok(false);
         }
         let cancel = task.getattr(intern!(py, "cancel"))?;
-        this.event_loop
-            .call_method1(py, intern!(py, "call_soon_threadsafe"), (cancel,))?;
-        Ok(true)
+        let asked =
+            this.event_loop
+                .call_method1(py, intern!(py, "call_soon_threadsafe"), (cancel,));
+        match asked {
+            Ok(_) => Ok(true),
+            // A loop that has been closed meanwhile ends the future itself.
+            Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Tells the loop's exception handler of an exception that nobody asked for: on the loop's thread while it

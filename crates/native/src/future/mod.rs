@@ -238,7 +238,7 @@ impl FutureCore {
     /// ...     future = loop.submit(asyncio.sleep(60))
     /// ...     future.cancel(), future.cancel_and_wait(), future.cancelled()
     /// (True, True, True)
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    pub fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         let guard = this.lock_condition(py)?;
