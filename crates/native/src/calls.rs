@@ -1,68 +1,34 @@
-//! Calls with keyword arguments that build no dict, and the handful of Python objects this crate calls.
+//! Cheap calls into Python, and the handful of Python objects this crate calls.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::{ffi, intern};
 
 use crate::future::FutureCore;
-
-/// Calls `callable(*args, **{names: last args})`: the last `names.len()` arguments are the keyword ones.
-pub fn call_with_names<'py, const N: usize>(
-    callable: &Bound<'py, PyAny>,
-    args: [&Bound<'py, PyAny>; N],
-    names: &Bound<'py, PyTuple>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let pointers = args.map(Bound::as_ptr);
-    let positional = N - names.len();
-    // SAFETY: N live references follow each other, the names are a tuple of strings and no longer than N, and
-    // the returned reference is ours.
-    unsafe {
-        let returned = ffi::PyObject_Vectorcall(
-            callable.as_ptr(),
-            pointers.as_ptr(),
-            positional,
-            names.as_ptr(),
-        );
-        Bound::from_owned_ptr_or_err(callable.py(), returned)
-    }
-}
 
 /// `args[0].name(*args[1:-1], context=args[-1])`
 pub fn call_method_with_context<'py, const N: usize>(
     name: &Bound<'py, PyString>,
     args: [&Bound<'py, PyAny>; N],
 ) -> PyResult<Bound<'py, PyAny>> {
+    static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
     let py = name.py();
     let pointers = args.map(Bound::as_ptr);
-    let names = names(py, &CONTEXT, ["context"]);
-    // SAFETY: as above; the first argument is the receiver.
+    let names = NAMES.get_or_try_init(py, || {
+        PyTuple::new(py, [intern!(py, "context")]).map(Bound::unbind)
+    })?;
+    // SAFETY: N live references follow each other, the receiver first; the last is the one named; the returned
+    // reference is ours.
     unsafe {
         let returned =
             ffi::PyObject_VectorcallMethod(name.as_ptr(), pointers.as_ptr(), N - 1, names.as_ptr());
         Bound::from_owned_ptr_or_err(py, returned)
     }
-}
-
-static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-
-/// A tuple of keyword names, made once.
-pub fn names<'py, const N: usize>(
-    py: Python<'py>,
-    cell: &'static PyOnceLock<Py<PyTuple>>,
-    names: [&str; N],
-) -> &'py Bound<'py, PyTuple> {
-    cell.get_or_init(py, || {
-        let names = names.map(|name| PyString::intern(py, name));
-        PyTuple::new(py, names)
-            .expect("a tuple of a few names")
-            .unbind()
-    })
-    .bind(py)
 }
 
 /// Defines a function that gives a Python object, imported at its first use.

@@ -9,8 +9,7 @@ use asyncio_thread_loop_core::inbox::Inbox;
 use asyncio_thread_loop_core::outcome::Wakes;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::calls;
@@ -28,6 +27,8 @@ pub struct Portal {
     /// Every future that was accepted and hasn't ended. It also keeps their tasks alive: asyncio itself doesn't.
     live: GilRefCell<Vec<Py<FutureCore>>>,
     accepting: GilCell<bool>,
+    /// The keyword arguments of tasks, for reuse.
+    task_options: GilCell<Option<Py<PyDict>>>,
     thread: u64,
     epoch: u32,
 }
@@ -159,15 +160,23 @@ impl Portal {
         coroutine: &Bound<'py, PyAny>,
         context: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static LOOP_AND_CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
         let py = coroutine.py();
         let event_loop = self.event_loop.bind(py);
         if let Some(native) = &self.native
             && !native.get().has_task_factory(py)
         {
-            let names = calls::names(py, &LOOP_AND_CONTEXT, ["loop", "context"]);
-            let class = calls::asyncio_task(py)?.as_any();
-            return calls::call_with_names(class, [coroutine, event_loop, context], names);
+            // One dict serves call after call; a task takes out what it needs.
+            let options = self.task_options.replace(py, None);
+            let options = match options {
+                Some(options) => options.into_bound(py),
+                None => [("loop", event_loop)].into_py_dict(py)?,
+            };
+            let name = intern!(py, "context");
+            options.set_item(name, context)?;
+            let task = calls::asyncio_task(py)?.call((coroutine,), Some(&options));
+            options.set_item(name, py.None())?;
+            self.task_options.set(py, Some(options.unbind()));
+            return task;
         }
         if event_loop
             .call_method0(intern!(py, "get_task_factory"))?
@@ -272,6 +281,7 @@ impl Portal {
             inbox,
             live: GilRefCell::new(Vec::new()),
             accepting: GilCell::new(true),
+            task_options: GilCell::new(None),
             thread: calls::thread_ident(),
             epoch: fork::epoch(),
         }
@@ -333,6 +343,7 @@ impl Portal {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.native)?;
+        self.task_options.visit(|options| visit.call(options))?;
         self.live.visit(|live| visit_all(&visit, live))
     }
 
