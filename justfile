@@ -75,6 +75,10 @@ valgrind:
 bench *args: (_install main) (_need "bench")
     {{ bin }}/python -m benches "$@"
 
+# open and close 1,000 loops, make a million calls: threads, descriptors and memory must not grow
+leaks *args: (_install main)
+    {{ bin }}/python -m benches.leaks "$@"
+
 # a plain synchronous script downloads 2,000 times from a real aiohttp server
 demo: (_install main)
     {{ bin }}/python examples/download.py
