@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 __all__ = ["as_coroutine", "await_in_coroutine", "call_in_coroutine", "close_unstarted", "is_async_callable"]
 
 
+#: `inspect` knows the marks of newer Pythons. Before 3.14 deprecated it, `asyncio` knew those of compiled functions.
+_TESTS: list[Callable[[object], bool]] = [inspect.iscoroutinefunction]
+if sys.version_info < (3, 14):
+    _TESTS.append(asyncio.iscoroutinefunction)
+
+
 def is_async_callable(fn: object) -> bool:
     """Whether `fn` is a coroutine function, a partial of one, or an object whose `__call__` is one."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    # `asyncio` knows the marks of compiled functions and of mocks, `inspect` those of newer Pythons.
-    known: list[Callable[[object], bool]] = [asyncio.iscoroutinefunction, inspect.iscoroutinefunction]
     call = None if inspect.isroutine(fn) else getattr(type(fn), "__call__", None)  # noqa: B004
-    return any(is_async(fn) or is_async(call) for is_async in known)
+    return any(is_async(fn) or is_async(call) for is_async in _TESTS)
 
 
 def as_coroutine(

@@ -80,10 +80,19 @@ class _InFlight:
         return future
 
     def abandon(self) -> str | None:
-        """Stops pulling and cancels the rest, whose cleanup gets its grace."""
+        """Stops pulling and cancels the rest, whose cleanup gets its grace. Says what kept that from ending."""
+        self._stop_pulling()
+        return self._loop._cancel_within_grace(list(self.unfinished))
+
+    def cancel(self) -> None:
+        """Stops pulling and cancels the rest, without waiting for it."""
+        self._stop_pulling()
+        for future in self.unfinished:
+            future.cancel()
+
+    def _stop_pulling(self) -> None:
         self._source = None
         close_unstarted(*self._given)
-        return self._loop._cancel_within_grace(list(self.unfinished))
 
 
 def _check(
@@ -117,12 +126,13 @@ def evaluate_many(
     _check(loop, "evaluate_many", coros, timeout, ("limit", limit))
     flight = _InFlight(loop, coros, limit, timeout)
     futures: list[Future[T]] = []
+    failed = False
     try:
         with _Progress(progress, operator.length_hint(coros) or None) as told:
             futures += flight.pull()
             while flight.unfinished:
-                ended = flight.next_ended()
-                if not return_exceptions and _failed(ended):
+                failed = _failed(flight.next_ended()) and not return_exceptions
+                if failed:
                     break
                 told()
                 futures += flight.pull()
@@ -131,10 +141,10 @@ def evaluate_many(
         if trouble is not None and isinstance(error, TimeoutError):
             error.add_note(trouble)
         raise
-    if flight.unfinished:
-        failed = next(future for future in futures if future.done() and _failed(future))
+    if failed:
+        first = next(future for future in futures if future.done() and _failed(future))
         flight.abandon()
-        failed.result()
+        first.result()
     return [_outcome(future) if return_exceptions else future.result() for future in futures]
 
 
@@ -163,8 +173,9 @@ def map(
         loop._cancel_within_grace(list(waiting))
         raise
 
-    def results() -> Generator[T, None, None]:
+    def results() -> Generator[Any, None, None]:
         try:
+            yield
             while waiting:
                 try:
                     result = waiting[0].result(deadline.left())
@@ -180,7 +191,7 @@ def map(
             for future in waiting:
                 future.cancel()
 
-    return BoundaryIterator(results())
+    return _begin(results())
 
 
 def as_completed(
@@ -194,17 +205,23 @@ def as_completed(
         flight.abandon()
         raise
 
-    def ended() -> Generator[Future[T], None, None]:
+    def ended() -> Generator[Any, None, None]:
         try:
+            yield
             while flight.unfinished:
                 future = flight.next_ended()
                 flight.pull()
                 yield future
         finally:
-            for future in flight.unfinished:
-                future.cancel()
+            flight.cancel()
 
-    return BoundaryIterator(ended())
+    return _begin(ended())
+
+
+def _begin(generator: Generator[Any, None, None]) -> Iterator[Any]:
+    """Runs a generator up to its first `yield`: one that was never begun skips its `finally` when it is dropped."""
+    next(generator)
+    return BoundaryIterator(generator)
 
 
 def _failed(future: Future[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import inspect
 import itertools
 import sys
 import threading
@@ -144,6 +145,16 @@ def test_an_endless_iterable_ends_with_the_timeout(loop):
     with pytest.raises(TimeoutError):
         loop.evaluate_many((asyncio.sleep(0.001) for _ in itertools.count()), timeout=0.1, limit=4)
     assert loop.evaluate(answer()) == 42
+
+
+def test_a_failure_closes_what_was_not_pulled_yet(loop):
+    async def fail():
+        raise ZeroDivisionError
+
+    given = [fail(), answer(), answer()]
+    with pytest.raises(ZeroDivisionError):
+        loop.evaluate_many(given, limit=1)
+    assert [inspect.getcoroutinestate(coroutine) for coroutine in given] == [inspect.CORO_CLOSED] * 3
 
 
 def test_a_failure_cancels_the_rest_and_waits_for_their_cleanup(loop):
@@ -417,6 +428,27 @@ def test_as_completed_yields_every_future_once(loop):
     assert all(future.done() for future in completed)
     assert sorted(future.result() for future in completed) == list(range(50))
     assert list(loop.as_completed([])) == []
+
+
+@pytest.mark.parametrize("call", ["map", "as_completed"])
+def test_an_iterator_dropped_before_its_first_item_cancels_the_rest(loop, call):
+    sleeper = Sleeper()
+
+    async def sleep(_):
+        await sleeper()
+
+    iterator = loop.map(sleep, [1]) if call == "map" else loop.as_completed([sleep(1)])
+    assert sleeper.started.wait(WAIT)
+    del iterator
+    assert sleeper.cleaned.wait(WAIT)
+
+
+def test_as_completed_left_early_closes_what_was_not_pulled_yet(loop):
+    given = [answer(), answer(), answer()]
+    ended = loop.as_completed(given, limit=1)
+    next(ended)
+    ended.close()
+    assert inspect.getcoroutinestate(given[2]) == inspect.CORO_CLOSED
 
 
 def test_as_completed_yields_failures_too(loop):
