@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator
@@ -29,7 +31,10 @@ class Deadline:
         self._at = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float | None:
-        return None if self._at is None else max(0.0, self._at - time.monotonic())
+        if self._at is None:
+            return None
+        # Locks take no more than so much: a century or three, which is as good as for ever.
+        return min(max(0.0, self._at - time.monotonic()), threading.TIMEOUT_MAX)
 
     def error(self) -> TimeoutError:
         return TimeoutError(f"not done within {self._seconds:g} s")
@@ -142,9 +147,10 @@ def evaluate_many(
             error.add_note(trouble)
         raise
     if failed:
-        first = next(future for future in futures if future.done() and _failed(future))
+        before = {future for future in futures if future.done() and _failed(future)}
         flight.abandon()
-        first.result()
+        # Others may have been failing already when the cancellation reached them.
+        next(future for future in futures if future in before or _failed_uncancelled(future)).result()
     return [_outcome(future) if return_exceptions else future.result() for future in futures]
 
 
@@ -226,6 +232,14 @@ def _begin(generator: Generator[Any, None, None]) -> Iterator[Any]:
 
 def _failed(future: Future[Any]) -> bool:
     return future.cancelled() or future.exception() is not None
+
+
+def _failed_uncancelled(future: Future[Any]) -> bool:
+    """Whether it failed by itself, rather than in the cleanup that a cancellation began."""
+    cause = error = future._failure
+    while cause is not None and not isinstance(cause, asyncio.CancelledError):
+        cause = cause.__context__
+    return error is not None and cause is None
 
 
 def _outcome(future: Future[Any]) -> Any:

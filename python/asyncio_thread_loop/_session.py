@@ -122,7 +122,7 @@ class Session:
                 )
                 self.thread.join()
             return
-        self.thread.join(timeout)
+        self.thread.join(min(timeout, threading.TIMEOUT_MAX))
         if self.thread.is_alive():
             self._give_up(timeout)
 

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import itertools
+import queue
 import sys
 import threading
 
@@ -184,6 +185,27 @@ def test_the_first_error_in_the_order_of_the_coroutines_is_raised(loop):
     # The first coroutine is already on its way when the second fails, so both fail.
     with pytest.raises(ValueError, match="first in order"):
         loop.evaluate_many([fail_second(), fail_first()])
+
+
+def test_an_error_of_the_cleanup_does_not_hide_the_failure_that_caused_it(loop):
+    begun = asyncio.Event()
+
+    async def fail_in_cleanup():
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("in the cleanup")
+
+    async def fail():
+        await begun.wait()
+        raise ZeroDivisionError
+
+    reported = queue.SimpleQueue()
+    loop.loop.set_exception_handler(lambda _, report: reported.put(report["exception"]))
+    with pytest.raises(ZeroDivisionError):
+        loop.evaluate_many([fail_in_cleanup(), fail()])
+    assert str(reported.get(timeout=WAIT)) == "in the cleanup"  # Nobody asked for it, so it isn't lost.
 
 
 def test_errors_may_be_returned(loop):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from .harness import WAIT, Caller, Sleeper, Stubborn, answer, forever
+from .harness import WAIT, Caller, Sleeper, Stubborn, answer, echo, forever
 
 
 def notes(error):
@@ -167,3 +167,14 @@ def test_a_timeout_of_one_call_leaves_the_others_alone(loop):
     assert not other.done()
     assert not sleeper.cancelled.is_set()
     other.cancel()
+
+
+@pytest.mark.parametrize("timeout", [1e12, 1e300, float("inf")])
+def test_a_timeout_longer_than_any_clock_is_for_ever(make_loop, timeout):
+    with make_loop(exit_timeout=timeout) as loop:
+        assert loop.evaluate(answer(), timeout) == 42
+        assert loop.submit(answer).result(timeout) == 42
+        assert loop.evaluate_many([answer(), answer()], timeout) == [42, 42]
+        assert list(loop.map(echo, [1, 2], timeout=timeout)) == [1, 2]
+        assert [future.result() for future in loop.as_completed([answer()], timeout=timeout)] == [42]
+        loop.shutdown(timeout=timeout)

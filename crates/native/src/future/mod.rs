@@ -432,6 +432,13 @@ impl FutureCore {
         self.with_extra(py, |extra| extra.waiters.get_or_insert(fresh).clone_ref(py))
     }
 
+    /// The exception of failed work, without asking for it: if nobody does, it will be reported.
+    #[getter]
+    fn _failure(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let failed = self.extra.is_some(py) && self.with_extra(py, |extra| extra.failed);
+        (failed && self.is_done()).then(|| self.value(py))
+    }
+
     /// The task that runs the work, once there is one and until it is done.
     #[getter]
     fn _task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
