@@ -142,9 +142,9 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
                 debug=self._debug,
                 initializer=self._initializer,
                 initargs=self._initargs,
+                exit_timeout=self.exit_timeout,
                 on_end=_forgetting(self),
             )
-            session.exit_timeout = self.exit_timeout
             session.start()
             self._session = session
             self._portal = session.portal

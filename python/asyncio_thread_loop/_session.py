@@ -44,6 +44,7 @@ class Session:
         debug: bool | None,
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
+        exit_timeout: float | None,
         on_end: Callable[[Session], None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -64,7 +65,7 @@ class Session:
         self._leave: asyncio.Future[None] | None = None
         #: Set when work that was submitted is to be cancelled rather than waited for.
         self._cancel: asyncio.Event | None = None
-        self.exit_timeout: float | None = None
+        self.exit_timeout = exit_timeout
 
     # The thread that starts and ends the session.
 

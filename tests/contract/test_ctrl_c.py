@@ -72,6 +72,29 @@ for _ in range(20):
     assert sorted(running.lines) == ["cleaned"] * 20 + ["interrupted"] * 20
 
 
+def test_ctrl_c_between_the_submission_and_the_wait_does_not_leave_the_loop_asleep(script):
+    # The first wait asks which thread is the main one, in Python code, where a signal handler may raise.
+    running = script("""
+ask, here = threading.main_thread, threading.get_ident()
+interrupts = [KeyboardInterrupt()]
+
+def interrupted():
+    if interrupts and threading.get_ident() == here:
+        raise interrupts.pop()
+    return ask()
+
+threading.main_thread = interrupted
+with make_loop() as loop:
+    try:
+        loop.evaluate(answer())
+    except KeyboardInterrupt:
+        say("interrupted")
+    say(loop.submit(answer).result(10))
+""")
+    assert running.finish() == 0, running
+    assert running.lines == ["interrupted", "42"]
+
+
 def test_a_second_ctrl_c_abandons_the_cleanup(script):
     running = script("""
 release = threading.Event()

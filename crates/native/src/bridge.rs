@@ -27,7 +27,7 @@ impl BridgeCore {
         let py = slf.py();
         match slf.get().portal.bind(py) {
             Some(portal) if portal.get().is_open(py) => Ok(portal),
-            Some(portal) if portal.get().epoch() != asyncio_thread_loop_core::fork::epoch() => {
+            Some(portal) if portal.get().is_stale() => {
                 slf.call_method0(intern!(py, "_after_fork"))?;
                 slf.get().portal.bind(py).ok_or_else(closed)
             }
@@ -135,7 +135,7 @@ impl BridgeCore {
             None => None,
         };
         let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
-        if portal.get().runs_here(py) {
+        if portal.get().runs_here() {
             return Err(calls::error(
                 calls::deadlock_error(py),
                 "evaluate() was called on the loop's own thread and would wait for ever: `await` the coroutine \

@@ -48,18 +48,19 @@ pub struct Sent {
 }
 
 impl Portal {
-    pub fn epoch(&self) -> u32 {
-        self.epoch
+    /// Whether this is a forked child, and the loop its parent's.
+    pub fn is_stale(&self) -> bool {
+        self.epoch != fork::epoch()
     }
 
     /// Whether calls are accepted; in a forked child they never are.
     pub fn is_open(&self, py: Python<'_>) -> bool {
-        self.accepting.get(py) && self.epoch == fork::epoch()
+        self.accepting.get(py) && !self.is_stale()
     }
 
     /// Whether the calling thread is the one that runs the loop.
-    pub fn runs_here(&self, _py: Python<'_>) -> bool {
-        self.thread == calls::thread_ident() && self.epoch == fork::epoch()
+    pub fn runs_here(&self) -> bool {
+        self.thread == calls::thread_ident() && !self.is_stale()
     }
 
     /// Accepts a call, unless the portal was closed meanwhile. The future must be new and belong to this portal.
@@ -216,7 +217,7 @@ impl Portal {
         }
         let py = slf.py();
         match &slf.get().native {
-            Some(native) if slf.get().runs_here(py) => native.get().wake_later(py, wakes),
+            Some(native) if slf.get().runs_here() => native.get().wake_later(py, wakes),
             _ => wakes.fire(),
         }
     }
@@ -225,10 +226,10 @@ impl Portal {
     pub fn cancel_task(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
-        if this.runs_here(py) {
+        if this.runs_here() {
             return task.call_method0(intern!(py, "cancel"))?.is_truthy();
         }
-        if this.epoch != fork::epoch() {
+        if this.is_stale() {
             return Ok(false);
         }
         let cancel = task.getattr(intern!(py, "cancel"))?;
@@ -253,7 +254,7 @@ impl Portal {
         report.set_item("exception", exception)?;
         let event_loop = this.event_loop.bind(py);
         let handle = event_loop.getattr(intern!(py, "call_exception_handler"))?;
-        if this.is_open(py) && !this.runs_here(py) {
+        if this.is_open(py) && !this.runs_here() {
             event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (handle, report))?;
         } else {
             handle.call1((report,))?;
@@ -292,9 +293,9 @@ impl Portal {
         self.accepting.set(py, false);
     }
 
-    #[getter]
-    fn is_stale(&self) -> bool {
-        self.epoch != fork::epoch()
+    #[getter(is_stale)]
+    fn get_is_stale(&self) -> bool {
+        self.is_stale()
     }
 
     /// The unfinished futures.

@@ -110,16 +110,6 @@ impl LoopCore {
         Ok(())
     }
 
-    /// A handle of asyncio's own, for debug mode: it remembers where it was created.
-    fn standard_handle<'py>(
-        slf: &Bound<'py, Self>,
-        callback: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        context: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        calls::asyncio_handle(slf.py())?.call1((callback, args, slf, context))
-    }
-
     fn handle<'py>(
         slf: &Bound<'py, Self>,
         callback: &Bound<'py, PyAny>,
@@ -128,7 +118,8 @@ impl LoopCore {
     ) -> PyResult<(Ready, Bound<'py, PyAny>)> {
         let py = slf.py();
         if slf.get().debug.get(py) {
-            let handle = Self::standard_handle(slf, callback, args, context)?;
+            // asyncio's own remembers where it was created.
+            let handle = calls::asyncio_handle(py)?.call1((callback, args, slf, context))?;
             return Ok((Ready::Standard(handle.clone().unbind()), handle));
         }
         let handle = Bound::new(py, Handle::new(callback, args, context)?)?;

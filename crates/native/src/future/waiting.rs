@@ -22,7 +22,8 @@ pub enum Waited {
 }
 
 impl FutureCore {
-    /// Waits on the calling thread, detached from the interpreter. `detached` runs once it is.
+    /// Waits on the calling thread, detached from the interpreter. `detached` runs once it is, and in any case: it
+    /// may have to wake the loop.
     ///
     /// An error comes from a signal handler.
     pub fn wait(
@@ -32,13 +33,20 @@ impl FutureCore {
     ) -> PyResult<Waited> {
         let py = slf.py();
         let outcome = &slf.get().outcome;
+        // The first time this is Python code, in which a signal handler may raise.
+        let on_main_thread = match is_main_thread(py) {
+            Ok(answer) => answer,
+            Err(error) => {
+                detached();
+                return Err(error);
+            }
+        };
         let mut detached = Some(detached);
         parking::with_current(|parker| {
             let Some(ticket) = outcome.subscribe(parker.unparker()) else {
                 py.detach(|| detached.take().map(|detached| detached()));
                 return Ok(Waited::Done);
             };
-            let on_main_thread = is_main_thread(py)?;
             let waited = loop {
                 let nap = on_main_thread.then(|| Instant::now() + NAP);
                 let until = [deadline, nap].into_iter().flatten().min();
@@ -91,7 +99,7 @@ impl FutureCore {
         if this
             .portal
             .bind(py)
-            .is_some_and(|portal| portal.get().runs_here(py))
+            .is_some_and(|portal| portal.get().runs_here())
         {
             return Err(calls::error(
                 calls::deadlock_error(py),
@@ -110,7 +118,7 @@ impl FutureCore {
     /// In the child of a fork nobody finishes what the parent began.
     pub(super) fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
         match self.portal.bind(py) {
-            Some(portal) if portal.get().epoch() != fork::epoch() => Err(calls::error(
+            Some(portal) if portal.get().is_stale() => Err(calls::error(
                 calls::forked_error(py),
                 "this future belongs to the process that forked this one, which alone will finish it",
             )),
