@@ -84,8 +84,8 @@ def resident():
 async def fail():
     raise ZeroDivisionError
 
-def growth(work, warm_up=2, rounds=4):
-    "How much memory the later rounds take more than the first ones."
+def growth(work, warm_up=6, rounds=4):
+    "How much memory the later rounds take more than the first ones, which fill the allocator's arenas."
     for _ in range(warm_up):
         work()
     before = resident()
