@@ -60,10 +60,12 @@ test *args: _test-core (_install found)
     done
     exit $failed
 
-# model-check the core's protocols
+# model-check the core's protocols: with loom completely, with shuttle at random and larger
 loom:
     RUSTFLAGS="--cfg atl_loom" CARGO_TARGET_DIR="{{ target }}/loom" \
-        cargo test --release -p asyncio-thread-loop-core --test loom
+        cargo test --release -p asyncio-thread-loop-core --test loom --test portal
+    RUSTFLAGS="--cfg atl_shuttle" CARGO_TARGET_DIR="{{ target }}/shuttle" \
+        cargo test --release -p asyncio-thread-loop-core --test portal
 
 # the core's stress example under valgrind
 valgrind:

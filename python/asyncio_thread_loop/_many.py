@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import operator
+import os
 import threading
 import time
 from collections import deque
@@ -12,8 +14,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._coroutines import await_in_coroutine, close_unstarted
+from ._errors import ForkedError
 from ._future import Future
-from ._native import BoundaryIterator, check_timeout
+from ._native import BoundaryIterator, Waiting, check_timeout
 
 if TYPE_CHECKING:
     from ._loop import AsyncioThreadLoop
@@ -55,6 +58,7 @@ class _InFlight:
         self.deadline = Deadline(timeout)
         self._ended: SimpleQueue[Future[Any]] = SimpleQueue()
         self.unfinished: set[Future[Any]] = set()
+        self._process = os.getpid()
         self._source: Iterator[Awaitable[Any]] | None = iter(coros)
         # Of a list we know what is left of it; what an iterator would have made doesn't exist.
         self._given = coros if isinstance(coros, Collection) else ()
@@ -77,12 +81,28 @@ class _InFlight:
     def next_ended(self) -> Future[Any]:
         """Waits for the next one to end. Raises `TimeoutError` at the deadline."""
         self._loop._refuse_own_thread("waiting for many coroutines")
+        if os.getpid() != self._process:
+            raise ForkedError(
+                "these calls belong to the process that forked this one, which alone will finish them"
+            )
         try:
-            future = self._ended.get(timeout=self.deadline.left())
+            future = self._ended.get_nowait()
         except Empty:
-            raise self.deadline.error() from None
+            future = self._wait()
         self.unfinished.discard(future)
         return future
+
+    def _wait(self) -> Future[Any]:
+        left = self.deadline.left()
+        with Waiting(self._loop._portal, self, left is not None):
+            try:
+                return self._ended.get(timeout=left)
+            except Empty:
+                raise self.deadline.error() from None
+
+    def done(self) -> bool:
+        """Whether one has ended that `next_ended` hasn't returned."""
+        return not self._ended.empty()
 
     def abandon(self) -> str | None:
         """Stops pulling and cancels the rest, whose cleanup gets its grace. Says what kept that from ending."""
@@ -106,18 +126,22 @@ def _check(
     coros: Iterable[Awaitable[Any]],
     timeout: float | None,
     bound: tuple[str, int | None],
-) -> None:
-    """Refuses bad arguments before anything is submitted, and closes the coroutines that came with them."""
+) -> float | None:
+    """Refuses bad arguments before anything is submitted, and closes the coroutines that came with them.
+
+    Returns the timeout as a float.
+    """
     name, limit = bound
     try:
         loop._refuse_own_thread(call)
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         if limit is not None and operator.index(limit) < 1:
             raise ValueError(f"{name} must be at least 1 or None, got {limit}")
     except BaseException:
         if isinstance(coros, Collection):
             close_unstarted(*coros)
         raise
+    return timeout
 
 
 def evaluate_many(
@@ -128,7 +152,7 @@ def evaluate_many(
     return_exceptions: bool,
     progress: bool | Callable[[int, int | None], object] | None,
 ) -> list[T]:
-    _check(loop, "evaluate_many", coros, timeout, ("limit", limit))
+    timeout = _check(loop, "evaluate_many", coros, timeout, ("limit", limit))
     flight = _InFlight(loop, coros, limit, timeout)
     futures: list[Future[T]] = []
     failed = False
@@ -143,11 +167,11 @@ def evaluate_many(
                 futures += flight.pull()
     except BaseException as error:
         trouble = flight.abandon()
-        if trouble is not None and isinstance(error, TimeoutError):
+        if trouble is not None and isinstance(error, TimeoutError | KeyboardInterrupt):
             error.add_note(trouble)
         raise
     if failed:
-        before = {future for future in futures if future.done() and _failed(future)}
+        before = {future for future in futures if _failed(future)}
         flight.abandon()
         # Others may have been failing already when the cancellation reached them.
         next(future for future in futures if future in before or _failed_uncancelled(future)).result()
@@ -161,7 +185,7 @@ def map(
     timeout: float | None,
     buffersize: int | None,
 ) -> Iterator[T]:
-    _check(loop, "map", (), timeout, ("buffersize", buffersize))
+    timeout = _check(loop, "map", (), timeout, ("buffersize", buffersize))
     deadline = Deadline(timeout)
     calls = zip(*iterables, strict=False)
     waiting: deque[Future[T]] = deque()
@@ -203,7 +227,7 @@ def map(
 def as_completed(
     loop: AsyncioThreadLoop, coros: Iterable[Awaitable[T]], limit: int | None, timeout: float | None
 ) -> Iterator[Future[T]]:
-    _check(loop, "as_completed", coros, timeout, ("limit", limit))
+    timeout = _check(loop, "as_completed", coros, timeout, ("limit", limit))
     flight = _InFlight(loop, coros, limit, timeout)
     try:
         flight.pull()
@@ -231,7 +255,8 @@ def _begin(generator: Generator[Any, None, None]) -> Iterator[Any]:
 
 
 def _failed(future: Future[Any]) -> bool:
-    return future.cancelled() or future.exception() is not None
+    """Whether it failed or was cancelled; its error isn't thereby asked for."""
+    return future.cancelled() or future._failure is not None
 
 
 def _failed_uncancelled(future: Future[Any]) -> bool:
@@ -244,10 +269,11 @@ def _failed_uncancelled(future: Future[Any]) -> bool:
 
 def _outcome(future: Future[Any]) -> Any:
     """The result or the error, whichever it was."""
-    try:
-        return future.result()
-    except BaseException as error:
-        return error
+    if future.cancelled():
+        return concurrent.futures.CancelledError()
+    # The error is not to be raised here: its traceback would lead to this future, which leads to the error.
+    error = future.exception()
+    return future.result() if error is None else error
 
 
 class _Progress:

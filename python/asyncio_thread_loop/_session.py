@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures.thread  # noqa: F401  (see `_close_all`: its exit hook must be registered before ours)
 import contextlib
+import functools
 import logging
+import os
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-from . import _stacks
+from . import _dump, _stacks, _watchdog
 from ._event_loop import EventLoop
-from ._native import Portal
+from ._native import Portal, Waiting, Watchdog
 
 __all__ = ["Session", "logger"]
 
@@ -36,6 +38,12 @@ _DUE_TURNS = 8
 class Session:
     """Runs a fresh loop in a thread of its own."""
 
+    #: Name of the tasks that wind the loop down, which are never in their own way.
+    WIND_DOWN = "asyncio_thread_loop: wind down"
+
+    #: Whoever waits for the exit waits for no call in particular.
+    unfinished = ()
+
     def __init__(
         self,
         *,
@@ -45,6 +53,7 @@ class Session:
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
         exit_timeout: float | None,
+        watchdog: bool,
         on_end: Callable[[Session], None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -66,6 +75,8 @@ class Session:
         #: Set when work that was submitted is to be cancelled rather than waited for.
         self._cancel: asyncio.Event | None = None
         self.exit_timeout = exit_timeout
+        self._is_watched = watchdog
+        self._watchdog: Watchdog | None = None
 
     # The thread that starts and ends the session.
 
@@ -110,8 +121,20 @@ class Session:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._begin_to_leave, cancel)
 
-    def wait(self, timeout: float | None) -> None:
-        """Waits for the exit. After `timeout` seconds it gives up: every caller gets a `LoopClosedError`."""
+    def leave(self, *, cancel: bool, timeout: float | None) -> None:
+        """Asks and waits for the exit. After `timeout` seconds it gives up: every caller gets a `LoopClosedError`.
+
+        Raises `DeadlockError`, before it asks, on a thread whose own loop this one waits for.
+        """
+        with Waiting(self.portal, self, timeout is not None):
+            self.ask_to_leave(cancel=cancel)
+            self._wait(timeout)
+
+    def done(self) -> bool:
+        """Whether the exit is over."""
+        return not self.thread.is_alive()
+
+    def _wait(self, timeout: float | None) -> None:
         if timeout is None:
             self.thread.join(STUCK_WARNING_AFTER)
             if self.thread.is_alive():
@@ -129,24 +152,36 @@ class Session:
 
     def _give_up(self, timeout: float) -> None:
         report = f"{self.thread.name} didn't end within {timeout:g} s and was left behind. In its way:\n"
-        report += self._describe_stuck()
+        try:
+            report += self._describe_stuck()
+        except Exception as error:  # of an object of the user's, which must not keep anybody waiting
+            report += f"what can't be described: {type(error).__name__}"
         _sessions.discard(self)
+        if self._watchdog is not None:
+            self._watchdog.stop()
         # What it was still allowed to finish is now in nobody's interest.
         self.ask_to_leave(cancel=True)
         if self.portal is not None:
             self.portal.give_up(
                 f"{self.thread.name} gave up on this work when it didn't end within {timeout:g} s"
             )
+        self._on_end(self)
         warnings.warn(report, RuntimeWarning, stacklevel=_outside())
 
     def _describe_stuck(self) -> str:
         lines = []
-        if not _stacks.is_idle(self.thread.ident):
+        if not self.is_idle:
             lines.append(f"its thread, which runs:\n{_stacks.describe_thread(self.thread.ident)}")
-        if self.loop is not None:
-            tasks = [task for task in asyncio.all_tasks(self.loop) if task.get_name() != _WIND_DOWN]
-            lines += [f"task {_stacks.describe_task(task)}" for task in tasks]
+        if self.loop is not None and self.portal is not None:
+            lines += _dump.describe_tasks(self)
         return "\n".join(lines) or "threads of its default executor"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the loop has nothing to run, as opposed to being in a callback."""
+        if isinstance(self.loop, EventLoop):
+            return self.loop._rests
+        return _stacks.is_idle(self.thread.ident)
 
     # The loop's thread.
 
@@ -159,8 +194,11 @@ class Session:
         try:
             asyncio.set_event_loop(loop)
             self._serve(loop)
-        except BaseException:
-            logger.exception("the loop of %s ended unexpectedly", self.thread.name)
+        except BaseException as failure:
+            if self._started.is_set():
+                logger.exception("the loop of %s ended unexpectedly", self.thread.name)
+            else:
+                self._failure = failure
         finally:
             self._close(loop)
 
@@ -184,15 +222,45 @@ class Session:
         self._leave = loop.create_future()
         self._cancel = asyncio.Event()
         self.portal = Portal(loop)
+        if self._is_watched:
+            self._watch(loop)
         if self._initializer is not None:
             loop.call_soon(self._initialize, self._initializer)
         else:
             self._has_started()
-        _run_until_done(loop, self._leave)
+        self._run_until_done(loop, self._leave)
         wind_down = loop.create_task(self._wind_down())
-        wind_down.set_name(_WIND_DOWN)
-        _run_until_done(loop, wind_down)
+        wind_down.set_name(self.WIND_DOWN)
+        self._run_until_done(loop, wind_down)
         wind_down.result()
+
+    def _run_until_done(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+        """Runs the loop until the future is done, whatever user code throws at it.
+
+        `SystemExit` and `KeyboardInterrupt` break out of a loop's run after they have been stored in the task that
+        raised them, where whoever waits for it finds them; a stray `loop.stop()` ends the run, too. Neither ends this
+        loop.
+        """
+        future.add_done_callback(lambda _: loop.stop())
+        while not future.done():
+            raised: BaseException | None = None
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                logger.debug("%r was raised in a coroutine; the loop goes on", error)
+                raised = error
+            if self.is_stale:
+                _end_child(raised)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self.portal is not None
+        look = _watchdog.Look(loop)
+        try:
+            self._watchdog = Watchdog(loop, look.limit, look, functools.partial(_watchdog.report, self))
+        except RuntimeError:
+            logger.warning("the loop of %s runs without a watchdog", self.thread.name, exc_info=True)
+        else:
+            self.portal._watched = True
 
     def _initialize(self, initializer: Callable[..., object]) -> None:
         try:
@@ -245,18 +313,20 @@ class Session:
 
     async def _submitted_work_ends(self, hurry: asyncio.Event) -> None:
         assert self.portal is not None
-        hurried = asyncio.ensure_future(hurry.wait())
+        hurried = asyncio.create_task(hurry.wait(), name=self.WIND_DOWN)
         while not hurried.done():
             tasks = [future._task for future in self.portal.unfinished() if future._task is not None]
             if not tasks:
                 break
-            everything = asyncio.ensure_future(asyncio.wait(tasks))
+            everything = asyncio.create_task(asyncio.wait(tasks), name=self.WIND_DOWN)
             await asyncio.wait({everything, hurried}, return_when=asyncio.FIRST_COMPLETED)
             everything.cancel()
         hurried.cancel()
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
+            if self._watchdog is not None:
+                self._watchdog.stop()
             if self.portal is not None:
                 self.portal.close()
             asyncio.set_event_loop(None)
@@ -274,22 +344,18 @@ class Session:
         self._started.set()
 
 
-#: Name of the task that winds a loop down, which is never in its own way.
-_WIND_DOWN = "asyncio_thread_loop: wind down"
-
-
-def _run_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
-    """Runs the loop until the future is done, whatever user code throws at it.
-
-    `SystemExit` and `KeyboardInterrupt` break out of a loop's run after they have been stored in the task that raised
-    them, where whoever waits for it finds them; a stray `loop.stop()` ends the run, too. Neither ends this loop.
+def _end_child(raised: BaseException | None) -> NoReturn:
+    """A coroutine has forked, and this is the child, whose only thread this is. What else the loop had to do is the
+    parent's: the child ends, with the exit code that `SystemExit` carries.
     """
-    future.add_done_callback(lambda _: loop.stop())
-    while not future.done():
-        try:
-            loop.run_forever()
-        except (SystemExit, KeyboardInterrupt) as error:
-            logger.debug("%r was raised in a coroutine; the loop goes on", error)
+    code = raised.code if isinstance(raised, SystemExit) else None
+    if not isinstance(code, (int, type(None))):
+        print(code, file=sys.stderr)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit((code or 0) & 0xFF)
 
 
 def _outside() -> int:
@@ -319,7 +385,19 @@ def _close_all() -> None:
     began = time.monotonic()
     for session in open_sessions:
         timeout = session.exit_timeout
-        session.wait(None if timeout is None else max(0.0, began + timeout - time.monotonic()))
+        left = None if timeout is None else max(0.0, began + timeout - time.monotonic())
+        try:
+            session.leave(cancel=True, timeout=left)
+        except Exception:
+            # With warnings as errors, giving up is one. The other loops still have to be closed.
+            logger.exception("%s wasn't closed in time", session.thread.name)
 
 
+def _in_forked_child() -> None:
+    for session in _sessions:
+        if session.runs_here and session.loop is not None:
+            session.loop.stop()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
 threading._register_atexit(_close_all)  # type: ignore[attr-defined]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import Any, Generic, TypeVar
 
 from ._future import Future
+from ._native import Portal, Waiting
 
 __all__ = ["TaskStatus"]
 
@@ -17,6 +19,7 @@ class TaskStatus(Generic[T]):
 
     def __init__(self) -> None:
         self._ready: Future[T | None] = Future()
+        self.unfinished: tuple[Future[Any], ...] = ()
 
     def started(self, value: T | None = None) -> None:
         """Lets `start_task` return, with this value. Raises `RuntimeError` when called twice."""
@@ -24,27 +27,29 @@ class TaskStatus(Generic[T]):
             raise RuntimeError("started() was called twice on the same task status")
         self._ready.set_result(value)
 
-    def wait_for(self, future: Future[Any]) -> Any:
+    def wait_for(self, future: Future[Any], portal: Portal | None) -> Any:
         """The value, or the error of a task that ended without one. Ctrl-C cancels the task."""
+        self.unfinished = (future,)
         future.add_done_callback(self._ended)
         try:
-            return self._ready.result()
+            with Waiting(portal, self, False):
+                return self._ready.result()
+        except concurrent.futures.CancelledError:
+            # Its own error isn't kept in here: the coroutine's frame, to which that leads, holds this status.
+            future.result()
+            raise RuntimeError("the task ended without calling task_status.started()") from None
         except BaseException:
             future.cancel()
             raise
+        finally:
+            self.unfinished = ()
 
-    def _ended(self, future: Future[Any]) -> None:
-        if self._ready.done():
-            return
-        if future.cancelled():
-            self._ready.cancel()
-        else:
-            error = future.exception()
-            self._ready.set_exception(
-                RuntimeError("the task ended without calling task_status.started()")
-                if error is None
-                else error
-            )
+    def done(self) -> bool:
+        """Whether `wait_for` has something to return."""
+        return self._ready.done()
+
+    def _ended(self, _future: Future[Any]) -> None:
+        self._ready.cancel()  # which does nothing once it is done
 
 
 TaskStatus.__module__ = "asyncio_thread_loop"

@@ -192,7 +192,11 @@ class Script:
 
     def interrupt(self):
         """Press Ctrl-C."""
-        self._process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
+
+    def signal(self, number):
+        """Send a signal."""
+        self._process.send_signal(number)
 
     def finish(self):
         """Wait until the script and all its children ended; return the exit code."""

@@ -3,12 +3,14 @@
 import asyncio
 import inspect
 import threading
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
-from asyncio_thread_loop import AsyncioThreadLoop, get_default_loop, run
+from asyncio_thread_loop import AsyncioThreadLoop, LoopClosedError, get_default_loop, run
 
-from .harness import WAIT, Sleeper, answer, echo, forever
+from .harness import WAIT, Caller, Sleeper, answer, echo, forever, until
 
 BAD_TIMEOUTS = [
     pytest.param(-1, ValueError, id="negative"),
@@ -223,3 +225,182 @@ def test_a_refusal_leaves_the_loop_in_order(loop, fn):
     with pytest.raises(TypeError):
         loop.evaluate(fn)
     assert loop.submit(answer).result(WAIT) == 42
+
+
+TOO_LARGE = [
+    pytest.param(10**400, id="an int beyond float"),
+    pytest.param(-(10**400), id="an int beyond minus float"),
+]
+
+
+def closed(*coroutines):
+    return [inspect.getcoroutinestate(coroutine) for coroutine in coroutines] == (
+        [inspect.CORO_CLOSED] * len(coroutines)
+    )
+
+
+@pytest.mark.parametrize("timeout", TOO_LARGE)
+def test_an_int_that_no_float_holds_is_refused_everywhere(loop, timeout):
+    coroutines = [answer() for _ in range(4)]
+    calls = [
+        lambda: loop.evaluate(coroutines[0], timeout),
+        lambda: loop.evaluate_many(coroutines[1:3], timeout),
+        lambda: loop.as_completed(coroutines[3:], timeout=timeout),
+        lambda: loop.map(echo, [1], timeout=timeout),
+        lambda: loop.shutdown(timeout=timeout),
+        lambda: AsyncioThreadLoop(exit_timeout=timeout),
+    ]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError, OverflowError), match="timeout"):
+            call()
+    assert closed(*coroutines)
+    assert loop.evaluate(answer()) == 42
+
+
+@pytest.mark.parametrize("number", [Decimal("0.05"), Fraction(1, 20)], ids=["Decimal", "Fraction"])
+def test_other_numbers_are_seconds_everywhere_or_refused_before_anything_is_submitted(
+    request, make_loop, number
+):
+    loop = make_loop(exit_timeout=5).start()
+    sleepers = [Sleeper() for _ in range(5)]
+    coroutines = [sleeper() for sleeper in sleepers[:3]]
+    request.addfinalizer(lambda: [coroutine.close() for coroutine in coroutines if not coroutine.cr_running])
+    calls = [
+        lambda: loop.evaluate(coroutines[0], number),
+        lambda: loop.evaluate_many(coroutines[1:2], number),
+        lambda: list(loop.as_completed(coroutines[2:], timeout=number)),
+        lambda: list(loop.map(lambda_of(sleepers[3]), [1], timeout=number)),
+    ]
+    refused = []
+    for call in calls:
+        try:
+            call()
+        except TimeoutError:
+            refused.append(False)
+        except TypeError as error:
+            refused.append(True)
+            assert "timeout" in str(error)
+    assert len(refused) == len(calls)
+    assert len(set(refused)) == 1
+    if all(refused):
+        assert closed(*coroutines)
+        assert not any(sleeper.started.is_set() for sleeper in sleepers)
+        with pytest.raises(TypeError, match="timeout"):
+            loop.shutdown(timeout=number)
+        with pytest.raises(TypeError, match="timeout"):
+            AsyncioThreadLoop(exit_timeout=number)
+    else:
+        loop.shutdown(timeout=100 * number)
+        with make_loop(exit_timeout=100 * number) as other:
+            assert other.evaluate(answer()) == 42
+    loop.close()
+    assert not any(sleeper.started.is_set() and not sleeper.cleaned.is_set() for sleeper in sleepers)
+
+
+def lambda_of(sleeper):
+    async def work(_):
+        await sleeper()
+
+    return work
+
+
+@pytest.mark.parametrize(("timeout", "error"), BAD_TIMEOUTS)
+def test_coroutines_given_with_a_bad_timeout_are_closed(loop, timeout, error):
+    coroutines = [answer() for _ in range(4)]
+    with pytest.raises(error, match="timeout"):
+        loop.evaluate_many(coroutines[:2], timeout)
+    with pytest.raises(error, match="timeout"):
+        loop.as_completed(tuple(coroutines[2:]), timeout=timeout)
+    assert closed(*coroutines)
+
+
+@pytest.mark.parametrize("limit", [0, -1, "3", 1.5, float("nan")])
+def test_coroutines_given_with_a_bad_limit_are_closed(loop, limit):
+    coroutines = [answer() for _ in range(4)]
+    with pytest.raises((TypeError, ValueError)):
+        loop.evaluate_many(coroutines[:2], limit=limit)
+    with pytest.raises((TypeError, ValueError)):
+        loop.as_completed(coroutines[2:], limit=limit)
+    assert closed(*coroutines)
+
+
+class Half(asyncio.SelectorEventLoop):
+    """Fails in something that every loop has to do at its start."""
+
+    def create_future(self):
+        raise NotImplementedError("half a loop")
+
+
+class Lame(asyncio.SelectorEventLoop):
+    """Starts, and can't run."""
+
+    def run_forever(self):
+        raise NotImplementedError("lame")
+
+
+def test_a_loop_factory_that_returns_half_a_loop():
+    error = refuse_to_start(AsyncioThreadLoop(loop_factory=Half), NotImplementedError)
+    assert "half a loop" in str(error)
+
+
+def test_a_loop_factory_that_returns_an_abstract_loop():
+    refuse_to_start(AsyncioThreadLoop(loop_factory=asyncio.AbstractEventLoop), NotImplementedError)
+
+
+def test_a_loop_that_cannot_run_strands_nobody(caplog):
+    before = threads()
+    loop = AsyncioThreadLoop(loop_factory=Lame)
+    coroutine = answer()
+    try:
+        loop.start()
+    except NotImplementedError:
+        coroutine.close()
+    else:
+        with pytest.raises(LoopClosedError):
+            loop.evaluate(coroutine, WAIT)
+        Caller(loop.close).outcome()
+    assert closed(coroutine)
+    until(lambda: threads() == before)
+
+
+def test_one_coroutine_given_twice_is_refused_and_the_rest_ended(loop):
+    sleeper, twice = Sleeper(), answer()
+
+    def coroutines():
+        yield sleeper()
+        assert sleeper.started.wait(WAIT)
+        yield twice
+        until(lambda: closed(twice))
+        yield twice
+
+    with pytest.raises(RuntimeError, match="already"):
+        loop.evaluate_many(coroutines())
+    assert sleeper.cleaned.is_set()
+
+
+@pytest.mark.parametrize("rubbish", [None, 42])
+def test_map_and_as_completed_refuse_what_cannot_be_iterated(loop, rubbish):
+    with pytest.raises(TypeError):
+        loop.map(echo, rubbish)
+    with pytest.raises(TypeError):
+        loop.as_completed(rubbish)
+
+
+def test_an_item_that_cannot_be_awaited_ends_what_as_completed_began(loop):
+    sleeper = Sleeper()
+
+    def items():
+        yield sleeper()
+        assert sleeper.started.wait(WAIT)
+        yield 42
+
+    with pytest.raises(TypeError):
+        loop.as_completed(items())
+    assert sleeper.cleaned.is_set()
+
+
+def test_a_bad_item_in_a_list_closes_the_rest_of_it(loop):
+    coroutines = [answer(), answer()]
+    with pytest.raises(TypeError):
+        loop.evaluate_many([42, *coroutines])
+    assert closed(*coroutines)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import decimal
 
 import pytest
 
@@ -140,3 +141,98 @@ def test_with_both_only_what_the_coroutine_changed_is_carried_back(make_loop):
 def test_a_wrong_word_for_the_direction_is_refused(make_loop):
     with pytest.raises(ValueError, match="propagate_context"):
         make_loop(propagate_context="sideways")
+
+
+async def change_the_decimals(digits):
+    with_fewer = decimal.Context(prec=digits)
+    decimal.setcontext(with_fewer)
+    await asyncio.sleep(0)
+    return decimal.getcontext().prec
+
+
+def test_the_decimal_context_goes_in_and_does_not_come_back(loop):
+    async def read_the_decimals():
+        return decimal.getcontext().prec, str(decimal.Decimal(1) / 3)
+
+    def call():
+        decimal.setcontext(decimal.Context(prec=7))
+        assert loop.evaluate(read_the_decimals()) == (7, "0.3333333")
+        assert loop.evaluate(change_the_decimals(3)) == 3
+        assert decimal.getcontext().prec == 7
+
+    in_a_context(call)
+
+
+def test_with_both_the_decimal_context_comes_back(make_loop):
+    def call():
+        with make_loop(propagate_context="both") as loop:
+            decimal.setcontext(decimal.Context(prec=7))
+            assert loop.evaluate(change_the_decimals(3)) == 3
+            assert decimal.getcontext().prec == 3
+            assert str(decimal.Decimal(1) / 3) == "0.333"
+
+    in_a_context(call)
+
+
+def test_with_both_only_evaluate_carries_changes_back(make_loop):
+    def call():
+        with make_loop(propagate_context="both") as loop:
+            variable.set("of the caller")
+            loop.submit(write("of submit")).result(WAIT)
+            loop.evaluate_many([write("of evaluate_many")])
+            assert list(loop.map(write, ["of map"])) == ["of map"]
+            assert [future.result() for future in loop.as_completed([write("other")])] == ["other"]
+            assert variable.get() == "of the caller"
+
+    in_a_context(call)
+
+
+def test_with_both_a_coroutine_that_fails_or_times_out_carries_changes_back(make_loop):
+    async def write_and_fail():
+        variable.set("of a failure")
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async def write_and_wait():
+        variable.set("of a timeout")
+        await asyncio.sleep(3600)
+
+    def call():
+        with make_loop(propagate_context="both") as loop:
+            with pytest.raises(ZeroDivisionError):
+                loop.evaluate(write_and_fail())
+            assert variable.get() == "of a failure"
+            with pytest.raises(TimeoutError):
+                loop.evaluate(write_and_wait(), timeout=0.05)
+            assert variable.get() == "of a timeout"
+
+    in_a_context(call)
+
+
+@pytest.mark.parametrize("direction", ["in", "both"])
+def test_threads_of_the_loop_pass_their_context_on(make_loop, direction):
+    async def call_from_a_thread(loop):
+        variable.set("of the coroutine")
+        seen = await asyncio.to_thread(call_and_read, loop)
+        return seen, variable.get()
+
+    def call_and_read(loop):
+        return loop.evaluate(write_over()), variable.get()
+
+    async def write_over():
+        seen = variable.get()
+        variable.set("of the inner one")
+        return seen
+
+    def call():
+        with make_loop(propagate_context=direction) as loop:
+            variable.set("of the caller")
+            after = "of the inner one" if direction == "both" else "of the coroutine"
+            # Threads have a copy of the context: what comes back to the thread stays there.
+            assert loop.evaluate(call_from_a_thread(loop)) == (
+                ("of the coroutine", after),
+                "of the coroutine",
+            )
+            assert variable.get() == ("of the coroutine" if direction == "both" else "of the caller")
+
+    in_a_context(call)

@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 # Each script prints "ready" from the loop thread a moment after its main thread began to wait.
 
 
@@ -343,3 +345,205 @@ with make_loop() as loop:
     running.interrupt()
     assert running.finish() == 0, running
     assert running.lines == ["ready", "interrupted", "right"]
+
+
+WAITS = {
+    "evaluate": "loop.evaluate(work())",
+    "evaluate with a timeout": "loop.evaluate(work(), timeout=3600)",
+    "evaluate_many": "loop.evaluate_many([work()])",
+    "map": "list(loop.map(mapped, [1]))",
+    "as_completed": "list(loop.as_completed([work()]))",
+    "start_task": "loop.start_task(never_ready)",
+    "call": "loop.call(block)",
+}
+
+WORK = """
+release = threading.Event()
+
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0)
+        say("cleaned")
+
+async def mapped(_):
+    await work()
+
+async def never_ready(*, task_status):
+    await work()
+
+def block():
+    time.sleep(0.2)
+    say("ready")
+    release.wait()
+"""
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
+def test_ctrl_c_gets_through_every_wait_and_the_work_is_ended(script, wait):
+    running = script(
+        WORK
+        + f"""
+with make_loop() as loop:
+    try:
+        {wait}
+    except KeyboardInterrupt:
+        say("interrupted")
+    release.set()
+    say(loop.evaluate(answer()))
+"""
+    )
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert [line for line in running.lines if line != "cleaned"] == ["ready", "interrupted", "42"]
+    if "call" not in wait:
+        assert "cleaned" in running.lines
+    assert running.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "wait",
+    ["loop.evaluate(work())", "loop.evaluate_many([work(), work()])"],
+    ids=["evaluate", "evaluate_many"],
+)
+def test_a_second_ctrl_c_abandons_the_cleanup_of_one_or_many(script, wait):
+    running = script(f"""
+release, begun = threading.Event(), []
+
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        begun.append(time.monotonic())
+        say("cleaning")
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+
+loop = make_loop().start()
+try:
+    {wait}
+except KeyboardInterrupt:
+    # Less than the grace of one second: it was abandoned, the grace didn't end.
+    say("abandoned" if time.monotonic() - begun[0] < 0.9 else "late")
+release.set()
+say(loop.evaluate(answer()))
+loop.close()
+""")
+    running.expect("ready")
+    running.interrupt()
+    running.expect("cleaning")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert [line for line in running.lines if line not in ("ready", "cleaning")] == ["abandoned", "42"]
+
+
+def test_a_note_says_so_when_the_cleanup_of_many_goes_on(script):
+    running = script("""
+release, cleaned = threading.Event(), threading.Event()
+
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+        say("cleaned")
+        cleaned.set()
+
+with make_loop(exit_timeout=0.2) as loop:
+    try:
+        loop.evaluate_many([work()])
+    except KeyboardInterrupt as error:
+        say("note" if "cleanup" in str(getattr(error, "__notes__", "")) else "no note")
+    release.set()
+    cleaned.wait()
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "note", "cleaned"]
+
+
+def test_ctrl_c_in_result_leaves_the_end_of_the_work_to_the_with_block(script):
+    running = script("""
+async def work():
+    await asyncio.sleep(0.2)
+    say("ready")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.1)
+        say("cleaned")
+
+with make_loop() as loop:
+    loop.submit(work).result()
+""")
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == -signal.SIGINT, running
+    assert running.lines == ["ready", "cleaned"]
+    assert running.stderr.strip().endswith("KeyboardInterrupt")
+
+
+def test_every_ctrl_c_while_leaving_is_heard_and_the_process_ends(script):
+    # The first leaves the `with` block, the second the exit of the interpreter, which waits for the same cleanup.
+    running = script("""
+async def work():
+    started.set()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        say("cleaning")
+        await asyncio.sleep(3600)
+
+started = threading.Event()
+threading._register_atexit(say, "exiting")
+try:
+    with make_loop() as loop:
+        loop.submit(work)
+        started.wait()
+except KeyboardInterrupt:
+    say("interrupted")
+""")
+    running.expect("cleaning")
+    running.interrupt()
+    running.expect("exiting")
+    running.interrupt()
+    running.finish()
+    assert running.lines == ["cleaning", "interrupted", "exiting"]
+    assert "Fatal" not in running.stderr
+
+
+def test_a_third_ctrl_c_finds_everything_in_order(script):
+    running = script("""
+async def work():
+    await asyncio.sleep(0.1)
+    say("ready", len(cleaned))
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0)
+        cleaned.append(True)
+
+cleaned = []
+with make_loop() as loop:
+    for n in range(1, 4):
+        try:
+            loop.evaluate(work())
+        except KeyboardInterrupt:
+            say("interrupted", n, len(cleaned), loop.evaluate(answer()))
+""")
+    for n in range(1, 4):
+        running.expect(f"ready {n - 1}")
+        running.interrupt()
+        running.expect(f"interrupted {n} {n} 42")
+    assert running.finish() == 0, running
+    assert running.stderr == ""

@@ -1,6 +1,8 @@
 """Waiting on the loop thread for that loop is refused at once; waiting anywhere else works."""
 
 import asyncio
+import concurrent.futures
+import inspect
 import threading
 
 import pytest
@@ -107,3 +109,118 @@ def test_two_loops_may_wait_for_each_other(make_loop):
             return second.evaluate(echo("from the second"))
 
         assert first.submit(call_the_second).result(WAIT) == "from the second"
+
+
+LATER = {
+    "map": lambda loop, gate: loop.map(wait_for, [gate]),
+    "as_completed": lambda loop, gate: loop.as_completed([wait_for(gate)]),
+}
+
+
+async def wait_for(gate):
+    while not gate.is_set():
+        await asyncio.sleep(0.005)
+    return "released"
+
+
+@pytest.mark.parametrize("make", LATER.values(), ids=LATER.keys())
+def test_an_iterator_made_elsewhere_is_refused_on_the_loop_thread(loop, gate, make):
+    iterator = make(loop, gate)
+
+    async def read():
+        with pytest.raises(DeadlockError):
+            next(iterator)
+
+    loop.submit(read).result(WAIT)
+    gate.set()
+    assert loop.evaluate(answer()) == 42
+
+
+@pytest.mark.parametrize(
+    "wait", [concurrent.futures.wait, concurrent.futures.as_completed], ids=["wait", "as_completed"]
+)
+def test_waiting_with_concurrent_futures_is_refused_on_the_loop_thread(loop, gate, wait):
+    future = loop.submit(wait_for, gate)
+
+    async def wait_on_the_loop():
+        with pytest.raises(DeadlockError):
+            list(wait([future], WAIT))
+
+    loop.submit(wait_on_the_loop).result(2 * WAIT)
+    gate.set()
+    assert future.result(WAIT) == "released"
+
+
+def test_a_destructor_on_the_loop_thread_is_refused(loop):
+    told = []
+
+    class Evaluates:
+        def __del__(self):
+            try:
+                loop.evaluate(answer())
+            except DeadlockError:
+                told.append("refused")
+
+    async def drop_one():
+        Evaluates()
+
+    loop.evaluate(drop_one())
+    assert told == ["refused"]
+
+
+def test_a_done_callback_on_the_loop_thread_is_refused(loop, gate):
+    told, called = [], threading.Event()
+
+    def wait_in_a_callback(future):
+        try:
+            told.append(future.result())  # This one is done.
+            loop.evaluate(answer())
+        except DeadlockError:
+            told.append("refused")
+        called.set()
+
+    loop.submit(wait_for, gate).add_done_callback(wait_in_a_callback)
+    gate.set()
+    assert called.wait(WAIT)
+    assert told == ["released", "refused"]
+
+
+def test_the_refused_coroutine_is_closed(loop):
+    coroutines = [answer() for _ in range(4)]
+
+    async def call():
+        with pytest.raises(DeadlockError):
+            loop.evaluate(coroutines[0])
+        with pytest.raises(DeadlockError):
+            loop.evaluate_many(coroutines[1:3])
+        with pytest.raises(DeadlockError):
+            loop.as_completed(coroutines[3:])
+
+    loop.submit(call).result(WAIT)
+    assert [inspect.getcoroutinestate(coroutine) for coroutine in coroutines] == [inspect.CORO_CLOSED] * 4
+
+
+def test_every_way_to_call_works_in_a_thread_of_the_loop(loop):
+    def call():
+        return [
+            loop.evaluate(echo("evaluate"), timeout=WAIT),
+            loop.evaluate_many([echo("evaluate_many")]),
+            list(loop.map(echo, ["map"])),
+            [future.result() for future in loop.as_completed([echo("as_completed")])],
+            loop.call(str, "call"),
+            loop.start_task(ready)[1],
+            loop.submit(echo, "result").result(WAIT),
+        ]
+
+    async def use_a_thread():
+        return await asyncio.to_thread(call)
+
+    assert loop.submit(use_a_thread).result(WAIT) == [
+        "evaluate",
+        ["evaluate_many"],
+        ["map"],
+        ["as_completed"],
+        "call",
+        None,
+        "result",
+    ]

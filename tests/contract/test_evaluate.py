@@ -219,3 +219,29 @@ def test_opens_and_closes_inside_another_running_loop(make_loop):
             return session.evaluate(answer())
 
     assert asyncio.run(use()) == 42
+
+
+def test_every_way_to_call_works_inside_another_running_loop(loop):
+    async def start(*, task_status):
+        task_status.started("ready")
+
+    async def call_synchronous_code():
+        return [
+            loop.evaluate_many([echo("evaluate_many")]),
+            list(loop.map(echo, ["map"])),
+            [future.result() for future in loop.as_completed([echo("as_completed")])],
+            loop.call(str, "call"),
+            loop.start_task(start)[1],
+            loop.evaluate(echo("with a timeout"), timeout=WAIT),
+            loop.submit(echo, "exception").exception(WAIT),
+        ]
+
+    assert asyncio.run(call_synchronous_code()) == [
+        ["evaluate_many"],
+        ["map"],
+        ["as_completed"],
+        "call",
+        "ready",
+        "with a timeout",
+        None,
+    ]

@@ -406,3 +406,327 @@ with make_loop(exit_timeout=5) as loop:
 def test_a_wrong_word_for_a_fork_is_refused(make_loop):
     with pytest.raises(ValueError, match="on_fork"):
         make_loop(on_fork="panic")
+
+
+def test_every_way_to_call_raises_in_a_child_that_may_not_restart(script):
+    assert run(
+        script,
+        """
+async def echo(value):
+    return value
+
+async def start(*, task_status):
+    task_status.started("ready")
+
+loop = make_loop(on_fork="raise").start()
+loop.evaluate(answer())
+calls = {
+    "evaluate": lambda: loop.evaluate(answer()),
+    "submit": lambda: loop.submit(answer()),
+    "call": lambda: loop.call(int, 42),
+    "evaluate_many": lambda: loop.evaluate_many([answer(), answer()]),
+    "map": lambda: list(loop.map(echo, [42])),
+    "as_completed": lambda: list(loop.as_completed([answer()])),
+    "start_task": lambda: loop.start_task(start),
+}
+
+def work():
+    for name, call in calls.items():
+        try:
+            say(name, call())
+        except ForkedError:
+            pass
+    say("all refused")
+
+say("code", in_child(work, leave=sys.exit))
+loop.close()
+""",
+    ) == ["all refused", "code 0"]
+
+
+def test_a_child_that_may_not_restart_may_close_and_open_again(script):
+    assert run(
+        script,
+        """
+loop = make_loop(on_fork="raise").start()
+loop.evaluate(answer())
+
+def work():
+    with loop:
+        say(loop.evaluate(answer()))
+
+say("code", in_child(work))
+loop.close()
+""",
+    ) == ["42", "code 0"]
+
+
+@pytest.mark.parametrize("leave", ["falls off the end", "sys.exit(0)", "os._exit(0)", "raise SystemExit"])
+@pytest.mark.parametrize("on_fork", ["restart", "raise"])
+def test_a_child_that_only_exits_does_so_promptly(script, leave, on_fork):
+    # The parent's main thread forks and goes on; the child leaves the script in the middle or at its end.
+    assert run(
+        script,
+        f"""
+loop = make_loop(on_fork="{on_fork}").start()
+pending = loop.submit(asyncio.sleep, 3600)
+loop.evaluate(answer())
+pid = os.fork()
+if pid == 0:
+    {"pass" if leave == "falls off the end" else leave}
+else:
+    say("code", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    say("parent", pending.done(), loop.evaluate(answer()))
+    loop.close()
+""",
+    ) == ["code 0", "parent False 42"]
+
+
+def test_a_fork_in_a_worker_thread(script):
+    assert run(
+        script,
+        """
+loop = make_loop(exit_timeout=5).start()
+pending = loop.submit(asyncio.sleep, 3600)
+loop.evaluate(answer())
+
+def work():
+    say("child", loop.evaluate(answer()))
+    try:
+        pending.result()
+    except ForkedError:
+        say("forked")
+
+codes = []
+thread = threading.Thread(target=lambda: codes.append(in_child(work)))
+thread.start()
+thread.join()
+say("code", *codes)
+say("parent", pending.done(), loop.evaluate(answer()))
+loop.close()
+""",
+    ) == ["child 42", "forked", "code 0", "parent False 42"]
+
+
+def test_a_fork_in_a_worker_thread_of_the_loop(script):
+    assert run(
+        script,
+        """
+def work():
+    say("child", loop.evaluate(answer()))
+
+async def fork():
+    return await asyncio.to_thread(in_child, work)
+
+with make_loop(exit_timeout=5) as loop:
+    say("code", loop.evaluate(fork()))
+    say("parent", loop.evaluate(answer()))
+""",
+    ) == ["child 42", "code 0", "parent 42"]
+
+
+@pytest.mark.parametrize("leave", ["sys.exit(0)", "return", "raise ZeroDivisionError", "os._exit(0)"])
+def test_a_child_forked_by_a_coroutine_ends_with_it(script, leave):
+    # In the child the loop's thread is the only one, and what else the loop had to do is the parent's.
+    running = script(f"""
+async def fork():
+    pid = os.fork()
+    if pid == 0:
+        {leave}
+    ends = time.monotonic() + 10
+    while time.monotonic() < ends:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return "the child ended"
+        await asyncio.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return "the child goes on"
+
+async def tick():
+    while True:
+        if os.getpid() != parent:
+            ticks_of_the_child.append(True)
+            if len(ticks_of_the_child) == 20:
+                say("the child does the parent's work")
+        await asyncio.sleep(0.001)
+
+parent, ticks_of_the_child = os.getpid(), []
+with make_loop(exit_timeout=5) as loop:
+    ticking = loop.submit(tick)
+    say(loop.evaluate(fork()))
+    say("parent", ticking.done(), loop.evaluate(answer()))
+""")
+    assert running.finish() == 0, running
+    assert running.lines == ["the child ended", "parent False 42"]
+
+
+@pytest.mark.parametrize("call", ["evaluate_many", "as_completed"])
+def test_a_fork_inside_the_iterable(script, call):
+    # What was pulled before the fork is the parent's: the child is told, and doesn't wait for it.
+    collect = {
+        "evaluate_many": "loop.evaluate_many(coroutines())",
+        "as_completed": "sorted(future.result() for future in loop.as_completed(coroutines()))",
+    }[call]
+    assert run(
+        script,
+        f"""
+def coroutines():
+    global pid
+    yield asyncio.sleep(0.05, 1)
+    pid = os.fork()
+    yield asyncio.sleep(0, 2)
+
+loop = make_loop(exit_timeout=5).start()
+try:
+    results = {collect}
+except ForkedError:
+    results = "forked"
+if pid:
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    say("parent", results)
+    loop.close()
+else:
+    say("child", results)
+    say("child", loop.evaluate(answer()))
+""",
+    ) == ["child forked", "child 42", "parent [1, 2]"]
+
+
+@pytest.mark.parametrize("call", ["map", "as_completed"])
+def test_an_iterator_of_the_parent_raises_in_the_child(script, call):
+    iterator = {
+        "map": "loop.map(asyncio.sleep, [3600])",
+        "as_completed": "loop.as_completed([asyncio.sleep(3600)])",
+    }[call]
+    assert run(
+        script,
+        f"""
+loop = make_loop(exit_timeout=5).start()
+iterator = {iterator}
+loop.evaluate(answer())
+
+def work():
+    try:
+        next(iterator)
+    except ForkedError:
+        say("forked")
+    say(loop.evaluate(answer()))
+
+say("code", in_child(work, leave=sys.exit))
+iterator.close()
+loop.close()
+""",
+    ) == ["forked", "42", "code 0"]
+
+
+def test_a_future_of_the_parent_cannot_be_awaited_in_the_child(script):
+    assert run(
+        script,
+        """
+loop = make_loop(exit_timeout=5).start()
+pending = loop.submit(asyncio.sleep, 3600)
+loop.evaluate(answer())
+
+async def use():
+    await asyncio.wait_for(asyncio.wrap_future(pending), 5)
+
+def work():
+    try:
+        asyncio.run(use())
+    except ForkedError:
+        say("forked")
+
+say("code", in_child(work))
+loop.close()
+""",
+    ) == ["forked", "code 0"]
+
+
+def test_cancelling_a_future_of_the_parent_does_not_reach_the_parent(script):
+    assert run(
+        script,
+        """
+loop = make_loop(exit_timeout=5).start()
+started = threading.Event()
+
+async def work():
+    started.set()
+    await asyncio.sleep(3600)
+
+pending = loop.submit(work)
+started.wait()
+
+def cancel():
+    pending.cancel()
+    loop.evaluate(answer())
+    loop.close()
+
+say("code", in_child(cancel))
+say("parent", loop.evaluate(asyncio.sleep(0.02, "goes on")), pending.done())
+loop.close()
+""",
+    ) == ["code 0", "parent goes on False"]
+
+
+def test_a_failure_nobody_asked_about_is_not_lost_by_a_fork(script):
+    assert run(
+        script,
+        """
+async def fail():
+    raise ZeroDivisionError
+
+told = []
+loop = make_loop(exit_timeout=5).start()
+loop.call(loop.loop.set_exception_handler, lambda _, context: told.append(context))
+failed = loop.submit(fail)
+concurrent.futures.wait([failed])
+say("code", in_child(lambda: loop.evaluate(answer())))
+del failed
+loop.evaluate(answer())
+say("parent", [repr(context["exception"]) for context in told])
+loop.close()
+""",
+    ) == ["code 0", "parent ['ZeroDivisionError()']"]
+
+
+def test_the_default_loop_of_a_child_that_never_used_it(script):
+    assert run(
+        script,
+        """
+pending = get_default_loop().submit(asyncio.sleep, 3600)
+run(answer())
+say("code", in_child(lambda: None, leave=sys.exit))
+say("code", in_child(lambda: get_default_loop().close(), leave=sys.exit))
+say("parent", pending.done(), run(answer()))
+""",
+    ) == ["code 0", "code 0", "parent False 42"]
+
+
+def test_a_fork_while_another_thread_starts_the_loop(script):
+    # That thread doesn't exist in the child, and what it holds is nobody's there.
+    assert run(
+        script,
+        """
+parent = os.getpid()
+entered, release = threading.Event(), threading.Event()
+
+def initialize():
+    if os.getpid() == parent:
+        entered.set()
+        release.wait()
+
+def work():
+    with loop:
+        say("child", loop.evaluate(answer()))
+
+loop = make_loop(exit_timeout=5, initializer=initialize)
+starting = threading.Thread(target=loop.start)
+starting.start()
+entered.wait()
+say("code", in_child(work, leave=sys.exit))
+release.set()
+starting.join()
+say("parent", loop.evaluate(answer()))
+loop.close()
+""",
+    ) == ["child 42", "code 0", "parent 42"]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from .harness import WAIT, Caller, Sleeper, Stubborn, answer, echo, forever
+from .harness import WAIT, Caller, Sleeper, Stubborn, answer, echo, forever, until
 
 
 def notes(error):
@@ -178,3 +178,85 @@ def test_a_timeout_longer_than_any_clock_is_for_ever(make_loop, timeout):
         assert list(loop.map(echo, [1, 2], timeout=timeout)) == [1, 2]
         assert [future.result() for future in loop.as_completed([answer()], timeout=timeout)] == [42]
         loop.shutdown(timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, False, 1e-300, 1e-9, 0.001])
+def test_no_time_or_next_to_none_times_out_everywhere_and_ends_the_work(loop, timeout):
+    sleepers = [Sleeper() for _ in range(4)]
+
+    async def work(n):
+        await sleepers[n]()
+
+    calls = [
+        lambda: loop.evaluate(work(0), timeout),
+        lambda: loop.evaluate_many([work(1)], timeout),
+        lambda: list(loop.map(work, [2], timeout=timeout)),
+        lambda: list(loop.as_completed([work(3)], timeout=timeout)),
+    ]
+    for call in calls:
+        with pytest.raises(TimeoutError):
+            call()
+    until(lambda: not loop._portal.unfinished())
+    assert all(sleeper.cleaned.is_set() for sleeper in sleepers if sleeper.started.is_set())
+
+
+def test_what_is_done_needs_no_time_in_map_and_as_completed(loop):
+    mapped = loop.map(echo, [1, 2], timeout=0)
+    completed = loop.as_completed([echo(1), echo(2)], timeout=0)
+    until(lambda: not loop._portal.unfinished())
+    assert list(mapped) == [1, 2]
+    assert sorted(future.result() for future in completed) == [1, 2]
+
+
+def test_true_is_one_second(loop):
+    assert loop.evaluate(answer(), True) == 42
+    assert loop.submit(answer).result(True) == 42
+    assert loop.evaluate_many([answer()], True) == [42]
+
+
+def test_evaluate_many_map_and_as_completed_time_out_while_the_loop_is_blocked(make_loop, gate):
+    with make_loop(exit_timeout=0.1) as loop:
+        blocked, ran = threading.Event(), []
+
+        async def block():
+            blocked.set()
+            gate.wait(WAIT)
+
+        async def never_started(_=None):
+            ran.append(True)
+
+        loop.submit(block)
+        assert blocked.wait(WAIT)
+        callers = [
+            Caller(loop.evaluate_many, [never_started()], 0.05),
+            Caller(lambda: list(loop.map(never_started, [1], timeout=0.05))),
+            Caller(lambda: list(loop.as_completed([never_started()], timeout=0.05))),
+            Caller(loop.submit(never_started).result, 0.05),
+        ]
+        assert [type(caller.error()) for caller in callers] == [TimeoutError] * 4
+        assert not gate.is_set()
+        gate.set()
+        assert loop.evaluate(answer()) == 42
+        assert ran == [True]  # The one that was submitted, whose caller only stopped waiting.
+
+
+def test_evaluate_many_that_times_out_says_that_a_cleanup_goes_on(make_loop, gate):
+    with make_loop(exit_timeout=0.1) as loop:
+        sleeper = Sleeper(gate)
+        error = Caller(loop.evaluate_many, [sleeper()], 0.05).error()
+        assert isinstance(error, TimeoutError)
+        assert "cleanup" in notes(error)
+        gate.set()
+        assert sleeper.cleaned.wait(WAIT)
+
+
+def test_the_error_of_a_cleanup_is_the_cause_of_the_timeout(loop):
+    async def fail_when_cancelled():
+        try:
+            await forever()
+        finally:
+            raise ZeroDivisionError("of a cleanup")
+
+    with pytest.raises(TimeoutError) as caught:
+        loop.evaluate(fail_when_cancelled(), timeout=0.05)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)

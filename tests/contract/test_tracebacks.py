@@ -10,6 +10,7 @@ import traceback
 import pytest
 
 import asyncio_thread_loop
+from asyncio_thread_loop import AsyncioThreadLoop
 
 from .harness import WAIT, answer, forever
 
@@ -194,3 +195,188 @@ def test_a_call_leaves_no_garbage(loop, call):
         gc.garbage.clear()
         gc.enable()
     assert [repr(each)[:200] for each in garbage] == []
+
+
+async def start_and_fail(*, task_status):
+    await inner()
+
+
+MORE_WAYS = {
+    "start_task": lambda loop: loop.start_task(start_and_fail),
+    "call": lambda loop: loop.call(plain),
+    "map with a buffer": lambda loop: list(loop.map(outer_with, [1], buffersize=1)),
+    "evaluate_many with a limit": lambda loop: loop.evaluate_many(iter([outer()]), limit=1),
+    "evaluate_many with a timeout": lambda loop: loop.evaluate_many([outer()], WAIT),
+    "as_completed with a limit": lambda loop: next(loop.as_completed([outer()], limit=1)).result(),
+    "start_task, then result": lambda loop: loop.start_task(fail_when_started)[0].result(WAIT),
+}
+
+
+async def fail_when_started(*, task_status):
+    task_status.started()
+    await inner()
+
+
+@pytest.mark.parametrize("way", MORE_WAYS.values(), ids=MORE_WAYS.keys())
+def test_every_way_to_raise_shows_no_frame_of_the_library_and_one_note(loop, way):
+    try:
+        way(loop)
+    except ZeroDivisionError as error:
+        shown, notes = frames(error), submitted_at(error)
+    assert shown[0] == "test_every_way_to_raise_shows_no_frame_of_the_library_and_one_note"
+    assert shown[-1] in ("inner", "plain")
+    [note] = notes
+    assert f'"{__file__}"' in note
+
+
+def test_errors_that_are_returned_show_only_the_coroutine(loop):
+    first, second = loop.evaluate_many([outer(), outer()], return_exceptions=True)
+    [third] = [future.exception() for future in loop.as_completed([outer()])]
+    for error in first, second, third, loop.submit(outer).exception(WAIT):
+        assert frames(error) == ["outer", "inner"]
+        assert len(submitted_at(error)) == 1
+
+
+REFUSALS = {
+    "evaluate": lambda loop: loop.evaluate(42),
+    "submit": lambda loop: loop.submit(len),
+    "evaluate_many": lambda loop: loop.evaluate_many([42]),
+    "map": lambda loop: list(loop.map(len, [1])),
+    "as_completed": lambda loop: list(loop.as_completed([42])),
+    "call": lambda loop: loop.call(answer),
+    "start_task": lambda loop: loop.start_task(len),
+    "shutdown": lambda loop: loop.shutdown(timeout="1"),
+    "start": lambda loop: loop.start(),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSALS.values(), ids=REFUSALS.keys())
+def test_errors_of_the_library_itself_end_where_it_was_called(loop, refused):
+    try:
+        refused(loop)
+    except (TypeError, RuntimeError) as error:
+        shown = frames(error)
+    assert shown == ["test_errors_of_the_library_itself_end_where_it_was_called", "<lambda>"]
+
+
+def every_error(error):
+    """An error, what it came from, and the errors in it."""
+    found = [error]
+    for each in found:
+        found += [other for other in (each.__cause__, each.__context__) if other is not None]
+        found += getattr(each, "exceptions", ())
+    return found
+
+
+def test_causes_and_groups_show_no_frame_of_the_library_either(loop):
+    async def fail_in_a_group():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(outer())
+            group.create_task(asyncio.to_thread(plain))
+
+    async def fail_from():
+        try:
+            await fail_in_a_group()
+        except ExceptionGroup as group:
+            raise ValueError("from a group") from group
+
+    try:
+        loop.evaluate(fail_from())
+    except ValueError as error:
+        errors = every_error(error)
+    assert {type(error) for error in errors} == {ValueError, ExceptionGroup, ZeroDivisionError}
+    for error in errors:
+        frames(error)
+    assert [len(submitted_at(error)) for error in errors] == [1] + [0] * (len(errors) - 1)
+
+
+def test_an_exception_that_two_coroutines_raise_has_a_note_of_each(loop):
+    shared = ZeroDivisionError("shared")
+
+    async def fail_shared():
+        await asyncio.sleep(0)
+        raise shared
+
+    first, second = loop.submit(fail_shared), loop.submit(fail_shared)
+    assert first.exception(WAIT) is second.exception(WAIT) is shared
+    assert len(submitted_at(shared)) == 1  # Both were submitted in the same line.
+    with pytest.raises(ZeroDivisionError):
+        loop.evaluate(fail_shared())
+    assert len(submitted_at(shared)) == 2
+    frames(shared)
+
+
+def fail_in_start_task(loop):
+    with contextlib.suppress(ZeroDivisionError):
+        loop.start_task(start_and_fail)
+
+
+def fail_in_map(loop):
+    with contextlib.suppress(ZeroDivisionError):
+        list(loop.map(outer_with, [1, 2]))
+
+
+def fail_in_as_completed(loop):
+    for future in loop.as_completed([outer(), outer()]):
+        future.exception()
+
+
+def return_exceptions(loop):
+    loop.evaluate_many([outer(), answer()], return_exceptions=True)
+
+
+def time_out_in_evaluate_many(loop):
+    with contextlib.suppress(TimeoutError):
+        loop.evaluate_many([forever(), forever()], timeout=0.001)
+
+
+def time_out_in_map(loop):
+    with contextlib.suppress(TimeoutError):
+        list(loop.map(asyncio.sleep, [3600], timeout=0.001))
+
+
+def exit_in_evaluate(loop):
+    async def leave():
+        raise SystemExit
+
+    with contextlib.suppress(SystemExit):
+        loop.evaluate(leave())
+
+
+def be_refused(loop):
+    for refused in REFUSALS.values():
+        with contextlib.suppress(TypeError, RuntimeError):
+            refused(loop)
+
+
+def be_refused_on_the_loop(loop):
+    async def call():
+        with contextlib.suppress(RuntimeError):
+            loop.evaluate(answer())
+        with contextlib.suppress(RuntimeError):
+            loop.evaluate_many([answer()])
+
+    loop.evaluate(call())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        fail_in_start_task,
+        fail_in_map,
+        fail_in_as_completed,
+        return_exceptions,
+        time_out_in_evaluate_many,
+        time_out_in_map,
+        be_refused,
+        be_refused_on_the_loop,
+    ],
+)
+def test_no_other_call_leaves_garbage_either(loop, call):
+    test_a_call_leaves_no_garbage(loop, call)
+
+
+def test_an_exit_in_a_coroutine_leaves_no_garbage():
+    # On the native loop: a handle of asyncio's own is in the traceback of what broke out of it.
+    with AsyncioThreadLoop() as loop:
+        test_a_call_leaves_no_garbage(loop, exit_in_evaluate)

@@ -4,26 +4,35 @@
 //! |---|---|
 //! | [`inbox`] | calls other threads leave for the loop |
 //! | [`outcome`] | one result, set once, seen by every waiter |
+//! | [`roster`] | the calls that were accepted and haven't ended |
 //! | [`parking`] | a thread asleep until another wakes it or a signal arrives |
+//! | [`watchdog`] | noticing that a loop is stuck, while it is |
 //! | [`timers`] | what is to happen later, in order |
 //! | [`clock`] | the time they all mean |
 //! | `poller` | which descriptors are ready |
 //! | `fork` | whether this process is still the one that started |
 //!
-//! Everything is generic over the job, so it is tested with integers and modelled with loom
-//! (`RUSTFLAGS="--cfg atl_loom"`, which leaves out `poller` and `fork`). The README beside this
-//! crate tells the two protocols as prose.
+//! Everything is generic over the job, so it is tested with integers and modelled with loom and
+//! shuttle (`RUSTFLAGS="--cfg atl_loom"` or `atl_shuttle`, which leave out `poller` and `fork`). The
+//! README beside this crate tells the protocols as prose.
 
 #![cfg(unix)]
 #![warn(missing_docs)]
 
 pub mod clock;
-#[cfg(not(atl_loom))]
+#[cfg(not(any(atl_loom, atl_shuttle)))]
 pub mod fork;
 pub mod inbox;
 pub mod outcome;
 pub mod parking;
-#[cfg(not(atl_loom))]
+#[cfg(not(any(atl_loom, atl_shuttle)))]
 pub mod poller;
+pub mod roster;
 pub(crate) mod sync;
 pub mod timers;
+pub mod watchdog;
+
+/// For models of forks: in a child nobody lets go of a lock that another thread held.
+#[cfg(any(atl_loom, atl_shuttle))]
+#[doc(hidden)]
+pub use sync::model::locks_held;

@@ -8,7 +8,7 @@
 use crate::parking::{Parked, Parker, Unparker};
 use crate::sync::Mutex;
 use crate::sync::atomic::{
-    AtomicU8,
+    AtomicU8, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::fmt;
@@ -51,6 +51,8 @@ impl State {
 pub struct Outcome<T> {
     /// A [`State`]. Written only under the lock, read without it.
     state: AtomicU8,
+    /// A number for the owner, where there would be padding.
+    pub note: AtomicU32,
     inner: Mutex<Inner<T>>,
 }
 
@@ -71,6 +73,7 @@ impl<T> Outcome<T> {
     pub fn new() -> Self {
         Self {
             state: AtomicU8::new(State::Pending as u8),
+            note: AtomicU32::new(0),
             inner: Mutex::new(Inner {
                 waiters: Waiters::default(),
                 value: None,
@@ -186,6 +189,14 @@ impl<T> Outcome<T> {
     pub fn unsubscribe(&self, ticket: Ticket) {
         let removed = self.inner.lock().waiters.remove(&ticket);
         drop(removed); // without the lock
+    }
+
+    /// The threads that wait, by the numbers their parkers carry.
+    pub fn waiting(&self) -> Vec<u64> {
+        let inner = self.inner.lock();
+        let nodes =
+            std::iter::successors(inner.waiters.first.as_deref(), |node| node.next.as_deref());
+        nodes.map(|node| node.waiter.thread()).collect()
     }
 
     /// Waits on this thread's `parker` until done (`Notified`), the deadline or a signal.

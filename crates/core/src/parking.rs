@@ -13,18 +13,30 @@
 //! sleeps, interrupts nothing. A thread that has to notice signals (Python's main thread) passes
 //! a deadline not far away and looks again.
 
-// The futex is what Linux runs and what loom explores (with a kernel of its own).
+// The futex is what Linux runs and what loom and shuttle explore (with a kernel of their own).
 #[cfg(all(
-    not(atl_loom),
+    not(any(atl_loom, atl_shuttle)),
     any(test, not(all(target_os = "linux", target_pointer_width = "64")))
 ))]
 mod condvar;
-#[cfg(any(atl_loom, all(target_os = "linux", target_pointer_width = "64")))]
+#[cfg(any(
+    atl_loom,
+    atl_shuttle,
+    all(target_os = "linux", target_pointer_width = "64")
+))]
 mod futex;
 
-#[cfg(not(any(atl_loom, all(target_os = "linux", target_pointer_width = "64"))))]
+#[cfg(not(any(
+    atl_loom,
+    atl_shuttle,
+    all(target_os = "linux", target_pointer_width = "64")
+)))]
 use condvar::Token;
-#[cfg(any(atl_loom, all(target_os = "linux", target_pointer_width = "64")))]
+#[cfg(any(
+    atl_loom,
+    atl_shuttle,
+    all(target_os = "linux", target_pointer_width = "64")
+))]
 use futex::Token;
 
 use crate::sync::Arc;
@@ -33,13 +45,19 @@ use std::time::Instant;
 
 /// Where one thread sleeps. Only one thread may park on it at a time.
 pub struct Parker {
-    token: Arc<Token>,
+    place: Arc<Place>,
 }
 
 /// Wakes the thread that sleeps on a [`Parker`], from anywhere, also after that thread ended.
 #[derive(Clone)]
 pub struct Unparker {
-    token: Arc<Token>,
+    place: Arc<Place>,
+}
+
+struct Place {
+    token: Token,
+    /// Number of the thread that made it.
+    thread: u64,
 }
 
 /// Why [`Parker::park`] returned.
@@ -57,14 +75,17 @@ impl Parker {
     /// A parker without a token.
     pub fn new() -> Self {
         Self {
-            token: Arc::new(Token::new()),
+            place: Arc::new(Place {
+                token: Token::new(),
+                thread: this_thread(),
+            }),
         }
     }
 
     /// What wakes a thread parked here.
     pub fn unparker(&self) -> Unparker {
         Unparker {
-            token: self.token.clone(),
+            place: self.place.clone(),
         }
     }
 
@@ -72,19 +93,24 @@ impl Parker {
     ///
     /// What happened before the [`unpark`](Unparker::unpark) that left the token is visible after.
     pub fn park(&self, deadline: Option<Instant>) -> Parked {
-        self.token.take(deadline)
+        self.place.token.take(deadline)
     }
 }
 
 impl Unparker {
     /// Leaves the token. A system call only if the thread really sleeps.
     pub fn unpark(&self) {
-        self.token.leave();
+        self.place.token.leave();
     }
 
     /// Names the parker this wakes; two living unparkers with one name wake the same.
     pub(crate) fn name(&self) -> usize {
-        &raw const *self.token as usize
+        &raw const *self.place as usize
+    }
+
+    /// Number of the thread that made the parker: what Python's `threading.get_ident()` returns there.
+    pub fn thread(&self) -> u64 {
+        self.place.thread
     }
 }
 
@@ -100,10 +126,15 @@ pub fn with_current<R>(f: impl FnOnce(&Parker) -> R) -> R {
     // A thread that is ending has lost its thread locals; it gets a parker for this one time.
     let parker = CURRENT
         .try_with(|current| Parker {
-            token: current.token.clone(),
+            place: current.place.clone(),
         })
         .unwrap_or_default();
     f(&parker)
+}
+
+fn this_thread() -> u64 {
+    // SAFETY: asks for this thread's own handle, nothing else.
+    unsafe { libc::pthread_self() as u64 }
 }
 
 impl Default for Parker {

@@ -11,6 +11,7 @@
 use asyncio_thread_loop_core::inbox::{Closed, Inbox};
 use asyncio_thread_loop_core::outcome::{Outcome, State};
 use asyncio_thread_loop_core::parking::{Parked, Parker, Unparker, with_current};
+use asyncio_thread_loop_core::watchdog::Heartbeat;
 use loom::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -331,6 +332,60 @@ fn two_tokens_may_become_one_but_never_none() {
         for other in others {
             other.join().unwrap();
         }
+    });
+}
+#[test]
+fn a_dozing_watchdog_is_woken_by_the_next_callback() {
+    loom::model(|| {
+        let heartbeat = Arc::new(Heartbeat::new());
+        let watchdog = {
+            let heartbeat = heartbeat.clone();
+            // Woken too late, or not at all, is a deadlock.
+            thread::spawn(move || {
+                while heartbeat.running().is_none() {
+                    heartbeat.doze();
+                }
+            })
+        };
+        heartbeat.beat();
+        watchdog.join().unwrap();
+    });
+}
+
+#[test]
+fn a_dozing_watchdog_is_woken_after_any_number_of_rests() {
+    loom::model(|| {
+        let heartbeat = Arc::new(Heartbeat::new());
+        let watchdog = {
+            let heartbeat = heartbeat.clone();
+            thread::spawn(move || {
+                heartbeat.doze();
+                while heartbeat.running().is_none() {
+                    heartbeat.doze();
+                }
+            })
+        };
+        heartbeat.beat();
+        heartbeat.rest();
+        heartbeat.beat();
+        watchdog.join().unwrap();
+    });
+}
+
+#[test]
+fn a_watchdog_is_stopped_wherever_it_is() {
+    loom::model(|| {
+        let heartbeat = Arc::new(Heartbeat::new());
+        let watchdog = {
+            let heartbeat = heartbeat.clone();
+            thread::spawn(move || {
+                while !heartbeat.is_stopped() {
+                    heartbeat.doze();
+                }
+            })
+        };
+        heartbeat.stop();
+        watchdog.join().unwrap();
     });
 }
 

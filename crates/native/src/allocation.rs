@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 use pyo3::types::PyType;
 
-use crate::future::FutureCore;
+use crate::future::{FutureCore, prepare_finalizer};
 
 /// Where the core lies in its object; 0 until that is known to be safe to use.
 static OFFSET: AtomicUsize = AtomicUsize::new(0);
@@ -20,6 +20,8 @@ static OFFSET: AtomicUsize = AtomicUsize::new(0);
 #[pyfunction]
 pub fn prepare_future_type(class: &Bound<'_, PyType>) -> PyResult<()> {
     let py = class.py();
+    prepare_finalizer(&FutureCore::type_object(py));
+    prepare_finalizer(class);
     let sample = Bound::new(py, FutureCore::default())?;
     let offset = std::ptr::from_ref(sample.get()).addr() - sample.as_ptr().addr();
     let base = FutureCore::type_object_raw(py);

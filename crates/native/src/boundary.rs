@@ -34,9 +34,7 @@ impl Boundary {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.function
-            .bind(py)
-            .call(args, kwargs)
+        calls::call_user(self.function.bind(py), args, kwargs)
             .map_err(|error| frames::stripped(py, error))
     }
 

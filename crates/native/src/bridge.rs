@@ -12,6 +12,7 @@ use crate::frames::{self, Origin};
 use crate::future::{self, FutureCore, Waited};
 use crate::gil::GilCell;
 use crate::portal::{Portal, Sent, closed};
+use crate::waiting;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct BridgeCore {
@@ -142,6 +143,7 @@ impl BridgeCore {
                  instead, or call from another thread (`await asyncio.to_thread(...)`)",
             ));
         }
+        waiting::refuse_circle(&portal)?;
         work.resolve_awaitable()?;
         let future = Bound::new(py, FutureCore::default())?;
         let (context, sent) = Self::launch(&portal, &future, work.coroutine(), None)?;

@@ -1,12 +1,13 @@
 //! Cheap calls into Python, and the handful of Python objects this crate calls.
 
 use std::ffi::CStr;
+use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use crate::future::FutureCore;
@@ -28,6 +29,61 @@ pub fn call_method_with_context<'py, const N: usize>(
         let returned =
             ffi::PyObject_VectorcallMethod(name.as_ptr(), pointers.as_ptr(), N - 1, names.as_ptr());
         Bound::from_owned_ptr_or_err(py, returned)
+    }
+}
+
+/// `callable(*args, **kwargs)`, for a user's function that may still run when the interpreter ends.
+///
+/// Before 3.14 the interpreter then ends the thread by unwinding its stack, which aborts the process when it comes to
+/// code of Rust. Here the thread is stopped for good instead; the process ends without it.
+pub fn call_user<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let kwargs = kwargs.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    type Call = unsafe extern "C-unwind" fn(
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+    // The compiler must not see which function it is: that one is declared elsewhere as never unwinding.
+    let call = black_box(ffi::PyObject_Call as *const ());
+    let unwound = StopThread;
+    // SAFETY: the types differ in nothing but in that it may unwind. The GIL is held, all references are live, and the one
+    // that is returned is ours.
+    let returned = unsafe {
+        let call = std::mem::transmute::<*const (), Call>(call);
+        call(callable.as_ptr(), args.as_ptr(), kwargs)
+    };
+    std::mem::forget(unwound);
+    // SAFETY: see above.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), returned) }
+}
+
+/// `callable()`, likewise.
+pub fn call_user_plainly<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    type Call = unsafe extern "C-unwind" fn(*mut ffi::PyObject) -> *mut ffi::PyObject;
+    let call = black_box(ffi::PyObject_CallNoArgs as *const ());
+    let unwound = StopThread;
+    // SAFETY: as in `call_user`.
+    let returned = unsafe {
+        let call = std::mem::transmute::<*const (), Call>(call);
+        call(callable.as_ptr())
+    };
+    std::mem::forget(unwound);
+    // SAFETY: as in `call_user`.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), returned) }
+}
+
+/// Dropped when the stack is unwound: the thread stays here.
+struct StopThread;
+
+impl Drop for StopThread {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
     }
 }
 
@@ -60,6 +116,9 @@ imported! {
     errors_file: PyAny = "asyncio_thread_loop._errors", "__file__";
     as_coroutine: PyAny = "asyncio_thread_loop._coroutines", "as_coroutine";
     await_in_coroutine: PyAny = "asyncio_thread_loop._coroutines", "await_in_coroutine";
+    describe_circle: PyAny = "asyncio_thread_loop._stacks", "describe_circle";
+    running_loop: PyAny = "asyncio", "_get_running_loop";
+    tell_of_blocked_loop: PyAny = "asyncio_thread_loop._watchdog", "tell_of_blocked_loop";
     update_wrapper: PyAny = "functools", "update_wrapper";
     future_type: PyType = "asyncio_thread_loop._future", "Future";
 }

@@ -48,7 +48,9 @@ impl Handle {
         let (Some(callback), Some(args)) = (this.callback.bind(py), this.args.bind(py)) else {
             return Ok(());
         };
-        match run_in_context(this.context.bind(py), || callback.call1(args.clone())) {
+        match run_in_context(this.context.bind(py), || {
+            calls::call_user(&callback, &args, None)
+        }) {
             Ok(()) => Ok(()),
             Err(error) => report(event_loop, &callback, &args, slf.as_any(), error),
         }
@@ -60,7 +62,7 @@ impl Handle {
         context: &Bound<'_, PyAny>,
         event_loop: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match run_in_context(context, || step.call0()) {
+        match run_in_context(context, || calls::call_user_plainly(step)) {
             Ok(()) => Ok(()),
             Err(error) => report(event_loop, step, &PyTuple::empty(step.py()), step, error),
         }
@@ -276,6 +278,6 @@ fn report(
     report.set_item("message", format!("Exception in callback {source}"))?;
     report.set_item("exception", error.value(py))?;
     report.set_item("handle", handle)?;
-    event_loop.call_method1(intern!(py, "call_exception_handler"), (report,))?;
-    Ok(())
+    let handler = event_loop.getattr(intern!(py, "call_exception_handler"))?;
+    calls::call_user(&handler, &(report,).into_pyobject(py)?, None).map(drop)
 }

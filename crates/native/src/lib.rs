@@ -6,6 +6,8 @@
 //! | `portal` | the way into one running loop |
 //! | `future`, `allocation` | the Rust half of `Future`, and how to make many |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
+//! | `waiting` | which loop's thread waits for which loop, and what would be a deadlock |
+//! | `watchdog` | a thread that says what holds the loop |
 //! | `boundary`, `frames` | where calls came from, tracebacks without this library |
 //! | `gil`, `calls` | cells under the GIL, cheap calls into Python |
 //!
@@ -22,6 +24,8 @@ mod future;
 mod gil;
 mod handle;
 mod portal;
+mod waiting;
+mod watchdog;
 
 use pyo3::prelude::*;
 
@@ -41,6 +45,10 @@ mod _native {
     use crate::handle::{Handle, TimerHandle};
     #[pymodule_export]
     use crate::portal::Portal;
+    #[pymodule_export]
+    use crate::waiting::Waiting;
+    #[pymodule_export]
+    use crate::watchdog::Watchdog;
 
     use pyo3::prelude::*;
 

@@ -7,6 +7,7 @@
 use asyncio_thread_loop_core::fork;
 use asyncio_thread_loop_core::inbox::Inbox;
 use asyncio_thread_loop_core::outcome::Wakes;
+use asyncio_thread_loop_core::roster::Roster;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyList};
@@ -14,8 +15,9 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::calls;
 use crate::event_loop::{Bell, Job, LoopCore};
-use crate::future::{End, FutureCore, Slot};
+use crate::future::{End, FutureCore};
 use crate::gil::{GilCell, GilRefCell, visit_all};
+use crate::waiting::{self, Wait};
 
 #[pyclass(frozen, weakref, module = "asyncio_thread_loop._native")]
 pub struct Portal {
@@ -24,12 +26,18 @@ pub struct Portal {
     native: Option<Py<LoopCore>>,
     /// Calls for a loop that isn't native.
     inbox: Inbox<Start, ()>,
-    /// Every future that was accepted and hasn't ended. It also keeps their tasks alive: asyncio itself doesn't.
-    live: GilRefCell<Vec<Py<FutureCore>>>,
-    accepting: GilCell<bool>,
+    /// The futures of what was accepted and hasn't ended. They keep their tasks alive: asyncio itself doesn't.
+    roster: GilRefCell<Roster<Py<FutureCore>>>,
     /// The keyword arguments of tasks, for reuse.
     task_options: GilCell<Option<Py<PyDict>>>,
-    thread: u64,
+    /// Whether a watchdog watches the loop.
+    pub watched: GilCell<bool>,
+    /// What the loop's thread waits for while it is blocked: another loop.
+    pub waits: GilCell<Option<Wait>>,
+    /// Threads that wait for something on this loop that isn't a single future, and for what.
+    pub callers: GilRefCell<Vec<(u64, Py<PyAny>)>>,
+    /// Number of the loop's thread.
+    pub thread: u64,
     epoch: u32,
 }
 
@@ -55,7 +63,7 @@ impl Portal {
 
     /// Whether calls are accepted; in a forked child they never are.
     pub fn is_open(&self, py: Python<'_>) -> bool {
-        self.accepting.get(py) && !self.is_stale()
+        self.roster.borrow_mut(py).is_open() && !self.is_stale()
     }
 
     /// Whether the calling thread is the one that runs the loop.
@@ -71,14 +79,11 @@ impl Portal {
     ) -> PyResult<Sent> {
         let py = slf.py();
         let this = slf.get();
-        if !this.is_open(py) {
+        if this.is_stale() {
             return Err(closed());
         }
-        {
-            let mut live = this.live.borrow_mut(py);
-            future.get().slot.set(py, Slot::new(live.len()));
-            live.push(future.clone().unbind());
-        }
+        let accepted = this.roster.borrow_mut(py).accept(future.clone().unbind());
+        accepted.map_err(|_| closed())?;
         let start = Start {
             future: future.clone().unbind(),
             context: context.unbind(),
@@ -195,19 +200,8 @@ impl Portal {
 
     /// The future ended; it needs no keeping any more.
     pub fn forget(slf: &Bound<'_, Self>, future: &FutureCore) {
-        let py = slf.py();
-        let Some(slot) = future.slot.replace(py, Slot::NONE).index() else {
-            return;
-        };
-        let removed = {
-            let mut live = slf.get().live.borrow_mut(py);
-            let removed = live.swap_remove(slot);
-            if let Some(moved) = live.get(slot) {
-                moved.get().slot.set(py, Slot::new(slot));
-            }
-            removed
-        };
-        drop(removed);
+        let forgotten = slf.get().roster.borrow_mut(slf.py()).forget(&future.slot);
+        drop(forgotten);
     }
 
     /// Wakes the callers of a future that ended: the loop does it when it has let go of the GIL, anybody else now.
@@ -267,7 +261,8 @@ impl Portal {
 impl Portal {
     /// To be made on the thread that will run the loop.
     #[new]
-    fn new(event_loop: Bound<'_, PyAny>) -> Self {
+    fn new(event_loop: Bound<'_, PyAny>) -> PyResult<Py<Self>> {
+        let py = event_loop.py();
         let native = event_loop
             .cast::<LoopCore>()
             .ok()
@@ -276,21 +271,31 @@ impl Portal {
         // Idle from the start: the first call asks for a drain.
         let idle = inbox.announce_sleep(());
         debug_assert!(idle);
-        Self {
+        let portal = Self {
             event_loop: event_loop.unbind(),
             native,
             inbox,
-            live: GilRefCell::new(Vec::new()),
-            accepting: GilCell::new(true),
+            roster: GilRefCell::new(Roster::new(|future: &Py<FutureCore>| &future.get().slot)),
             task_options: GilCell::new(None),
+            watched: GilCell::new(false),
+            waits: GilCell::new(None),
+            callers: GilRefCell::new(Vec::new()),
             thread: calls::thread_ident(),
             epoch: fork::epoch(),
-        }
+        };
+        let portal = Bound::new(py, portal)?;
+        waiting::opened(&portal);
+        Ok(portal.unbind())
     }
 
     /// Refuses further calls; what was accepted before is in the loop's queue.
     fn close(&self, py: Python<'_>) {
-        self.accepting.set(py, false);
+        self.roster.borrow_mut(py).close();
+    }
+
+    #[setter(_watched)]
+    fn set_watched(&self, py: Python<'_>, watched: bool) {
+        self.watched.set(py, watched);
     }
 
     #[getter(is_stale)]
@@ -300,31 +305,47 @@ impl Portal {
 
     /// The unfinished futures.
     fn unfinished<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let live: Vec<_> = self
-            .live
+        let unfinished: Vec<_> = self
+            .roster
             .borrow_mut(py)
             .iter()
             .map(|future| future.clone_ref(py))
             .collect();
-        PyList::new(py, live)
+        PyList::new(py, unfinished)
     }
 
-    /// Ends every unfinished future with an error of its own, which nobody needs to ask for.
+    /// Ends every unfinished future with an error of its own, which nobody needs to ask for. A signal handler may raise
+    /// in the middle of it; that is raised when all have ended.
     fn give_up(slf: &Bound<'_, Self>, message: &str) -> PyResult<()> {
         let py = slf.py();
-        let abandoned = std::mem::take(&mut *slf.get().live.borrow_mut(py));
-        for future in abandoned {
+        waiting::ended(slf);
+        // The roster is let go of before the future ends: other threads may have a turn then.
+        let next = || slf.get().roster.borrow_mut(py).give_up();
+        let mut result = Ok(());
+        while let Some(future) = next() {
             let future = future.into_bound(py);
-            future.get().slot.set(py, Slot::NONE);
-            future.get().close_unstarted(py)?;
+            let closed = future.get().close_unstarted(py);
             let error = calls::error(calls::closed_error(py), message)
                 .into_value(py)
                 .into_any();
-            if FutureCore::finish(&future, End::Error(error))? {
+            let finished = FutureCore::finish(&future, End::Error(error));
+            if !matches!(finished, Ok(false)) {
                 future.get().hush(py);
             }
+            result = result.and(closed).and(finished.map(drop));
         }
-        Ok(())
+        result
+    }
+
+    /// The threads that wait for something on this loop that isn't a single future, and for what.
+    fn callers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let callers: Vec<_> = self
+            .callers
+            .borrow_mut(py)
+            .iter()
+            .map(|(thread, subject)| (*thread, subject.clone_ref(py)))
+            .collect();
+        PyList::new(py, callers)
     }
 
     /// Starts the calls that came for a loop that isn't native.
@@ -345,12 +366,16 @@ impl Portal {
         visit.call(&self.event_loop)?;
         visit.call(&self.native)?;
         self.task_options.visit(|options| visit.call(options))?;
-        self.live.visit(|live| visit_all(&visit, live))
+        self.waits
+            .visit(|wait| wait.as_ref().map_or(Ok(()), |wait| wait.visit(&visit)))?;
+        self.callers
+            .visit(|callers| visit_all(&visit, callers.iter().map(|(_, subject)| subject)))?;
+        self.roster.visit(|roster| visit_all(&visit, roster))
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        let live = std::mem::take(&mut *slf.get().live.borrow_mut(slf.py()));
-        drop(live);
+        let unfinished = slf.get().roster.borrow_mut(slf.py()).clear();
+        drop(unfinished);
     }
 }
 

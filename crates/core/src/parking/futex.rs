@@ -1,9 +1,9 @@
 //! The token as a word the Linux kernel can sleep on. One system call to sleep, one to wake, and
 //! none at all when the token is there first.
 
-#[cfg(not(atl_loom))]
+#[cfg(not(any(atl_loom, atl_shuttle)))]
 mod kernel;
-#[cfg(atl_loom)]
+#[cfg(any(atl_loom, atl_shuttle))]
 #[path = "futex/model.rs"]
 mod kernel;
 

@@ -15,6 +15,7 @@ use asyncio_thread_loop_core::inbox::Inbox;
 use asyncio_thread_loop_core::outcome::Wakes;
 use asyncio_thread_loop_core::poller::{Events, Poller};
 use asyncio_thread_loop_core::timers::Timers;
+use asyncio_thread_loop_core::watchdog::Heartbeat;
 use asyncio_thread_loop_core::{clock, fork};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -38,6 +39,8 @@ pub struct LoopCore {
     inbox: Inbox<Job, Bell>,
     /// None once closed.
     poller: GilCell<Option<Arc<Poller>>>,
+    /// What the watchdog sees of it.
+    pub heartbeat: Arc<Heartbeat>,
     /// Callers whose futures ended, to be woken when the loop lets go of the GIL.
     wakes: GilCell<Wakes>,
     /// Signals arrive through a descriptor, so the loop must poll even if there is no other.
@@ -189,6 +192,7 @@ impl LoopCore {
             descriptors: GilRefCell::new(Descriptors::default()),
             inbox: Inbox::new(),
             poller: GilCell::new(Some(Arc::new(Poller::new()?))),
+            heartbeat: Arc::default(),
             wakes: GilCell::new(Wakes::none()),
             minds_signals: GilCell::new(false),
             task_factory: GilCell::new(None),
@@ -316,6 +320,7 @@ impl LoopCore {
             }
         };
         this.thread.set(py, 0);
+        this.heartbeat.rest();
         this.wakes.take(py).fire();
         ended
     }
@@ -428,6 +433,23 @@ impl LoopCore {
     #[setter(_scheduled)]
     fn set_scheduled(&self, _scheduled: &Bound<'_, PyAny>) {}
 
+    /// Whether it sleeps or doesn't run at all, as opposed to being in a callback.
+    #[getter]
+    fn _rests(&self) -> bool {
+        self.heartbeat.running().is_none()
+    }
+
+    /// How many seconds a callback may run without being mentioned: by the watchdog, and in debug mode by the loop.
+    #[getter]
+    fn slow_callback_duration(&self) -> f64 {
+        self.heartbeat.limit()
+    }
+
+    #[setter]
+    fn set_slow_callback_duration(&self, seconds: f64) {
+        self.heartbeat.set_limit(seconds);
+    }
+
     #[getter]
     fn _stopping(&self, py: Python<'_>) -> bool {
         self.stopping.get(py)
@@ -515,8 +537,7 @@ impl LoopCore {
             Self::check_callback(slf, callback, "call_at", false)?;
             let handle =
                 calls::asyncio_timer_handle(py)?.call1((when, callback, args, slf, context))?;
-            handle.setattr(intern!(py, "_scheduled"), true)?;
-            (Timer::Standard(handle.clone().unbind()), handle)
+            (Timer::standard(&handle)?, handle)
         } else {
             let handle = TimerHandle::create(slf, when, Handle::new(callback, args, context)?)?;
             (

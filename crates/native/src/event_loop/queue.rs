@@ -5,6 +5,7 @@ use std::sync::Arc;
 use asyncio_thread_loop_core::parking::Unparker;
 use asyncio_thread_loop_core::poller::Poller;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::future::FutureCore;
@@ -78,13 +79,23 @@ impl Ready {
 }
 
 impl Timer {
+    /// Of an `asyncio.TimerHandle`, which is told that it is in the queue.
+    pub fn standard(handle: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = handle.py();
+        // Asked for here once: at its first use a name lets go of the GIL, which must not happen while the queue is
+        // being worked on.
+        cancelled(py);
+        handle.setattr(scheduled(py), true)?;
+        Ok(Timer::Standard(handle.clone().unbind()))
+    }
+
     pub fn is_cancelled(&self, py: Python<'_>) -> bool {
         match self {
             Timer::Handle(handle) => handle.bind(py).as_super().get().is_cancelled(py),
             // `_cancelled` is a slot of a class of the standard library: reading it runs no Python code.
             Timer::Standard(handle) => handle
                 .bind(py)
-                .getattr(intern!(py, "_cancelled"))
+                .getattr(cancelled(py))
                 .and_then(|cancelled| cancelled.is_truthy())
                 .unwrap_or(false),
         }
@@ -95,7 +106,7 @@ impl Timer {
             Timer::Handle(handle) => handle.get().leaves_the_queue(py),
             Timer::Standard(handle) => {
                 // A slot again: it can't fail on a handle that asyncio made.
-                let _ = handle.bind(py).setattr(intern!(py, "_scheduled"), false);
+                let _ = handle.bind(py).setattr(scheduled(py), false);
             }
         }
     }
@@ -120,4 +131,12 @@ impl Timer {
             Timer::Standard(handle) => visit.call(handle),
         }
     }
+}
+
+fn cancelled(py: Python<'_>) -> &Bound<'_, PyString> {
+    intern!(py, "_cancelled")
+}
+
+fn scheduled(py: Python<'_>) -> &Bound<'_, PyString> {
+    intern!(py, "_scheduled")
 }

@@ -43,7 +43,12 @@ impl LoopCore {
             };
             // A callback may block: nobody whose result is there waits for it.
             this.wakes.take(py).fire();
+            this.heartbeat.beat();
             Self::run(slf, ready)?;
+            if this.epoch.get(py) != fork::epoch() {
+                // It has forked, and this is the child. What else was due may be the parent's alone.
+                break;
+            }
         }
         Ok(())
     }
@@ -53,6 +58,9 @@ impl LoopCore {
         let timeout = self.time_to_sleep(py);
         let wakes = self.wakes.take(py);
         let may_block = timeout != Some(Duration::ZERO);
+        if may_block {
+            self.heartbeat.rest();
+        }
         let waited = if self.may_park(py)? {
             events.clear();
             if may_block {
@@ -165,6 +173,7 @@ impl LoopCore {
         let mut jobs = Vec::new();
         self.inbox.drain(&mut jobs);
         for job in jobs {
+            self.heartbeat.beat();
             match job {
                 Job::Run(ready) => self.push(py, ready),
                 Job::Start(start) => Portal::start(py, start),
@@ -187,7 +196,7 @@ impl LoopCore {
             Ready::Standard(handle) => {
                 let handle = handle.bind(py);
                 if !handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
-                    handle.call_method0(intern!(py, "_run"))?;
+                    calls::call_user_plainly(&handle.getattr(intern!(py, "_run"))?)?;
                 }
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! How a future ends: once, with everybody told in the right order.
 
 use asyncio_thread_loop_core::outcome::Wakes;
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -61,21 +62,28 @@ impl FutureCore {
     pub fn finish(slf: &Bound<'_, Self>, end: End) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
-        let guard = this.lock_condition(py)?;
         let told = match &end {
             End::Value(_) => intern!(py, "add_result"),
             End::Error(_) => intern!(py, "add_exception"),
             End::Cancelled => intern!(py, "add_cancelled"),
         };
-        let Some(wakes) = this.settle(py, end) else {
-            return guard.release().map(|()| false);
+        // From here to the end in one go: `intern!` lets go of the GIL at its first use, and a waiter that came then would
+        // not be told.
+        let (guard, interrupted) = match this.lock_condition(py) {
+            Ok(guard) => (guard, Ok(())),
+            // A signal handler raised while a user had the condition: what is known must not be lost for that.
+            Err(interrupt) => (ConditionGuard(None), Err(interrupt)),
         };
-        if guard.is_held() {
+        let Some(wakes) = this.settle(py, end) else {
+            return interrupted.and(guard.release()).map(|()| false);
+        };
+        if guard.is_held() || interrupted.is_err() {
             this.tell_waiters(slf, told);
         }
-        guard.notify_and_release()?;
-        Self::ended(slf, wakes);
-        Ok(true)
+        // A signal handler may raise in the middle of it. The future has ended all the same.
+        let notified = guard.notify_and_release();
+        let called = Self::ended(slf, wakes);
+        interrupted.and(notified).and(called).map(|()| true)
     }
 
     /// The one step from unfinished to finished; runs no Python code. None if it is finished already.
@@ -98,7 +106,9 @@ impl FutureCore {
     }
 
     /// What follows every end, in this order: forget, wake, call back, let go of the work.
-    pub(super) fn ended(slf: &Bound<'_, Self>, wakes: Wakes) {
+    ///
+    /// An error is a `KeyboardInterrupt` or the like out of a callback. The others were called all the same.
+    pub(super) fn ended(slf: &Bound<'_, Self>, wakes: Wakes) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         match this.portal.bind(py) {
@@ -108,13 +118,15 @@ impl FutureCore {
             }
             None => wakes.fire(),
         }
+        let mut called = Ok(());
         if this.extra.is_some(py) {
             let callbacks = this.with_extra(py, |extra| std::mem::take(&mut extra.callbacks));
             for callback in callbacks {
-                call_back(slf, callback.bind(py));
+                called = called.and(call_back(slf, callback.bind(py)));
             }
         }
         drop(this.work.take(py));
+        called
     }
 
     /// Adds the note that says where the work was submitted.
@@ -159,9 +171,10 @@ impl FutureCore {
 
     /// Reports an exception that nobody ever asked for, when the future goes.
     pub(super) fn report_unretrieved(&self, py: Python<'_>) {
-        let unretrieved = self.with_extra(py, |extra| {
-            extra.failed && !std::mem::replace(&mut extra.retrieved, true)
-        });
+        let unretrieved = self.extra.is_some(py)
+            && self.with_extra(py, |extra| {
+                extra.failed && !std::mem::replace(&mut extra.retrieved, true)
+            });
         let (true, Some(portal)) = (unretrieved, self.portal.bind(py)) else {
             return;
         };
@@ -204,12 +217,22 @@ impl ConditionGuard<'_> {
     }
 }
 
-/// Calls a done-callback; what it raises is logged, as `concurrent.futures` does.
-pub(super) fn call_back(future: &Bound<'_, FutureCore>, callback: &Bound<'_, PyAny>) {
+/// Calls a done-callback. What it raises is logged, as `concurrent.futures` does; but what is to end the program comes
+/// out, unless this is a loop's thread, which lives on.
+pub(super) fn call_back(
+    future: &Bound<'_, FutureCore>,
+    callback: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     let py = future.py();
-    let Err(error) = callback.call1((future,)) else {
-        return;
+    let called = (future,)
+        .into_pyobject(py)
+        .and_then(|args| calls::call_user(callback, &args, None));
+    let Err(error) = called else {
+        return Ok(());
     };
+    if !error.is_instance_of::<PyException>(py) && !future.get()._runs_here(py) {
+        return Err(error);
+    }
     let log = || -> PyResult<()> {
         let options = PyDict::new(py);
         options.set_item("exc_info", error.value(py))?;
@@ -223,4 +246,5 @@ pub(super) fn call_back(future: &Bound<'_, FutureCore>, callback: &Bound<'_, PyA
     if let Err(trouble) = log() {
         trouble.write_unraisable(py, Some(future));
     }
+    Ok(())
 }

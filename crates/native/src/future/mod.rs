@@ -7,11 +7,15 @@
 mod ending;
 mod waiting;
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use asyncio_thread_loop_core::clock;
 use asyncio_thread_loop_core::outcome::{Outcome, State};
+use asyncio_thread_loop_core::roster::Slot;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi, intern};
 
 pub use self::ending::End;
 use self::ending::call_back;
@@ -33,24 +37,8 @@ pub struct FutureCore {
     /// Where the work came from, taken apart to save eight bytes: the code, and the instruction in it.
     origin: GilCell<Option<Py<PyAny>>>,
     instruction: GilCell<i32>,
-    /// Index among the portal's unfinished futures.
-    pub slot: GilCell<Slot>,
-}
-
-/// An index, or none.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Slot(u32);
-
-impl Slot {
-    pub const NONE: Slot = Slot(u32::MAX);
-
-    pub fn new(index: usize) -> Self {
-        u32::try_from(index).map_or(Self::NONE, Slot)
-    }
-
-    pub fn index(self) -> Option<usize> {
-        (self != Self::NONE).then_some(self.0 as usize)
-    }
+    /// Its place on the portal's roster.
+    pub slot: Slot,
 }
 
 impl Default for FutureCore {
@@ -63,7 +51,7 @@ impl Default for FutureCore {
             extra: GilCell::new(None),
             origin: GilCell::new(None),
             instruction: GilCell::new(0),
-            slot: GilCell::new(Slot::NONE),
+            slot: Slot::new(),
         }
     }
 }
@@ -85,6 +73,14 @@ struct Extra {
     cancel_asked: bool,
 }
 
+const TICKS_PER_SECOND: u128 = 100;
+
+/// A coarse clock that goes on for more than a year before it starts again. Never 0.
+fn ticks() -> u32 {
+    let ticks = clock::recently().as_millis() * TICKS_PER_SECOND / 1000;
+    (ticks as u32).max(1)
+}
+
 impl FutureCore {
     /// Makes a future that was created empty belong to a portal.
     pub fn belong(
@@ -94,6 +90,7 @@ impl FutureCore {
         portal: Py<Portal>,
         origin: Option<Origin>,
     ) {
+        self.outcome.note.store(ticks(), Relaxed);
         self.work.set(py, Some(work));
         self.portal.set(py, Some(portal));
         if let Some(Origin { code, instruction }) = origin {
@@ -264,12 +261,14 @@ impl FutureCore {
                 this.tell_waiters(slf, intern!(py, "add_cancelled"));
             }
         }
-        guard.notify_and_release()?;
-        if let Some(coroutine) = this.work.bind(py) {
-            coroutine.call_method0(intern!(py, "close"))?;
-        }
-        Self::ended(slf, wakes);
-        Ok(true)
+        // A signal handler may raise in the middle of it. The future has ended all the same.
+        let notified = guard.notify_and_release();
+        let closed = match this.work.bind(py) {
+            Some(coroutine) => coroutine.call_method0(intern!(py, "close")).map(drop),
+            None => Ok(()),
+        };
+        let called = Self::ended(slf, wakes);
+        notified.and(closed).and(called).map(|()| true)
     }
 
     /// Cancels the work and waits for its end, cleanup included.
@@ -348,16 +347,20 @@ impl FutureCore {
     }
 
     /// Has `fn(future)` called when the work is done: on the thread that finishes it (the loop's thread for
-    /// submitted work), or here and now if it is done already. What a callback raises is logged.
-    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) {
+    /// submitted work), or here and now if it is done already. What a callback raises is logged; what isn't an
+    /// `Exception` comes out of the call that finished the work, or of this one.
+    ///
+    /// Raises `ForkedError` in a forked child for work that the parent hadn't finished.
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();
         if this.is_done() {
-            call_back(slf, r#fn);
-        } else {
-            this.with_extra(slf.py(), |extra| {
-                extra.callbacks.push(r#fn.clone().unbind())
-            });
+            return call_back(slf, r#fn);
         }
+        this.check_fork(slf.py())?;
+        this.with_extra(slf.py(), |extra| {
+            extra.callbacks.push(r#fn.clone().unbind())
+        });
+        Ok(())
     }
 
     /// For executors: marks the work as begun. False if it was cancelled before.
@@ -418,6 +421,7 @@ impl FutureCore {
         if !self.is_done() {
             // `concurrent.futures.wait` asks for it, and would wait for what never happens here.
             self.check_fork(py)?;
+            self.check_thread(py, "a wait (`concurrent.futures.wait`, `as_completed`)")?;
         }
         let fresh = calls::condition(py)?.call0()?.unbind();
         // Making it ran Python code: another thread may have been faster, and its condition counts.
@@ -437,6 +441,37 @@ impl FutureCore {
     fn _failure(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let failed = self.extra.is_some(py) && self.with_extra(py, |extra| extra.failed);
         (failed && self.is_done()).then(|| self.value(py))
+    }
+
+    /// How long ago the work was submitted, in seconds to a hundredth or two. None if it never was.
+    #[getter]
+    fn _age(&self) -> Option<f64> {
+        match self.outcome.note.load(Relaxed) {
+            0 => None,
+            submitted => Some(f64::from(ticks().wrapping_sub(submitted)) / TICKS_PER_SECOND as f64),
+        }
+    }
+
+    /// Where the work was submitted. None for `evaluate`, which is still there.
+    #[getter]
+    fn _origin(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let Some(code) = self.origin.clone_ref(py) else {
+            return Ok(None);
+        };
+        let instruction = self.instruction.get(py);
+        Origin { code, instruction }.describe(py).map(Some)
+    }
+
+    /// Whether the calling thread is the one that is to finish it.
+    #[getter]
+    pub fn _runs_here(&self, py: Python<'_>) -> bool {
+        let portal = self.portal.bind(py);
+        portal.is_some_and(|portal| portal.get().runs_here())
+    }
+
+    /// The threads that wait for it, by their numbers.
+    fn _waiting(&self) -> Vec<u64> {
+        self.outcome.waiting()
     }
 
     /// The task that runs the work, once there is one and until it is done.
@@ -503,15 +538,33 @@ impl FutureCore {
     fn __clear__(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let this = slf.get();
-        if this.extra.is_some(py) {
-            this.report_unretrieved(py);
-        }
         drop((
             this.work.take(py),
             this.extra.take(py),
             this.outcome.clear(),
         ));
     }
+}
+
+/// Has futures of this class finalized: before the collector takes apart what they are part of, their exceptions
+/// included, and otherwise when they are dropped.
+pub fn prepare_finalizer(class: &Bound<'_, PyType>) {
+    /// # Safety
+    ///
+    /// The GIL is held, and `object` is a live instance of a class that derives from `FutureCore`.
+    unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+        // SAFETY: by the above.
+        let future: Borrowed<'_, '_, FutureCore> = unsafe {
+            let py = Python::assume_attached();
+            Borrowed::from_ptr(py, object).cast_unchecked()
+        };
+        if future.get().extra.is_some(future.py()) {
+            // What Python code drops meanwhile it drops at once, which takes a proper attachment.
+            Python::attach(|py| future.get().report_unretrieved(py));
+        }
+    }
+    // SAFETY: `class` is a live type of ours, and the slot is there to be set by whoever makes the type.
+    unsafe { (*class.as_type_ptr()).tp_finalize = Some(finalize) };
 }
 
 impl Drop for FutureCore {

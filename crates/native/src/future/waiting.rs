@@ -9,11 +9,14 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::FutureCore;
-use crate::calls;
+use crate::{calls, waiting};
 
 /// The main thread looks for signals at least this often while it waits: one that arrives between the last look
 /// and the moment the thread really sleeps would go unnoticed otherwise.
 const NAP: Duration = Duration::from_millis(100);
+
+/// After so many naps the watchdog has a look at what is waited for.
+const LOOK_AFTER: u32 = 10;
 
 #[derive(PartialEq, Eq)]
 pub enum Waited {
@@ -41,6 +44,18 @@ impl FutureCore {
                 return Err(error);
             }
         };
+        let noted = waiting::wait_for(slf, deadline.is_some()).and_then(|waits| {
+            // Most threads that run a loop of their own are main threads.
+            Ok((waits, on_main_thread || runs_a_loop(py)?))
+        });
+        let (_waits, naps) = match noted {
+            Ok(noted) => noted,
+            Err(error) => {
+                detached();
+                return Err(error);
+            }
+        };
+        let mut looks = Some(LOOK_AFTER);
         let mut detached = Some(detached);
         parking::with_current(|parker| {
             let Some(ticket) = outcome.subscribe(parker.unparker()) else {
@@ -48,7 +63,7 @@ impl FutureCore {
                 return Ok(Waited::Done);
             };
             let waited = loop {
-                let nap = on_main_thread.then(|| Instant::now() + NAP);
+                let nap = naps.then(|| Instant::now() + NAP);
                 let until = [deadline, nap].into_iter().flatten().min();
                 py.detach(|| {
                     if let Some(detached) = detached.take() {
@@ -71,6 +86,13 @@ impl FutureCore {
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                     break Ok(Waited::TimedOut);
                 }
+                looks = match looks.map(|left| left - 1).filter(|_| naps) {
+                    Some(0) => match slf.get().look_around(slf) {
+                        Ok(told) => (!told).then_some(LOOK_AFTER),
+                        Err(error) => break Err(error),
+                    },
+                    looks => looks,
+                };
             };
             outcome.unsubscribe(ticket);
             waited
@@ -96,23 +118,38 @@ impl FutureCore {
         if timeout.is_some_and(|timeout| timeout <= 0.0) {
             return Err(PyTimeoutError::new_err(()));
         }
-        if this
-            .portal
-            .bind(py)
-            .is_some_and(|portal| portal.get().runs_here())
-        {
-            return Err(calls::error(
-                calls::deadlock_error(py),
-                format!(
-                    "{what} of an unfinished future was called on the thread of the loop that is to finish it, \
-                     and would wait for ever; in a coroutine, `await asyncio.wrap_future(future)`"
-                ),
-            ));
-        }
+        this.check_thread(py, what)?;
         match Self::wait(slf, timeout.and_then(deadline), || ())? {
             Waited::Done => Ok(()),
             Waited::TimedOut => Err(PyTimeoutError::new_err(())),
         }
+    }
+
+    /// The thread that is to finish it can't wait for it.
+    pub(super) fn check_thread(&self, py: Python<'_>, what: &str) -> PyResult<()> {
+        if !self._runs_here(py) {
+            return Ok(());
+        }
+        Err(calls::error(
+            calls::deadlock_error(py),
+            format!(
+                "{what} of an unfinished future was called on the thread of the loop that is to finish it, and would \
+                 wait for ever; in a coroutine, `await asyncio.wrap_future(future)`"
+            ),
+        ))
+    }
+
+    /// A wait that takes a while may block a loop which the awaited work needs. Says so, and whether it did.
+    fn look_around(&self, slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let watched = self
+            .portal
+            .bind(py)
+            .is_some_and(|portal| portal.get().watched.get(py));
+        if watched && runs_a_loop(py)? {
+            return calls::tell_of_blocked_loop(py)?.call1((slf,))?.is_truthy();
+        }
+        Ok(false)
     }
 
     /// In the child of a fork nobody finishes what the parent began.
@@ -125,6 +162,11 @@ impl FutureCore {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether an event loop runs on the calling thread, below the frames of the caller.
+fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
+    Ok(!calls::running_loop(py)?.call0()?.is_none())
 }
 
 /// A number of seconds that isn't NaN.

@@ -1,8 +1,12 @@
-//! A kernel for loom: a futex as its manual page describes it. Comparing and falling asleep is
-//! one step with respect to waking. There is no time and there are no signals.
+//! A kernel for models: a futex as its manual page describes it. Comparing and falling asleep is
+//! one step with respect to waking. There are no signals, and time passes as the explorer likes:
+//! it may hold a thread up anywhere, so a deadline may have come whenever one looks.
 
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use loom::sync::{Condvar, Mutex};
+use crate::sync::explorer::{
+    sync::{Condvar, Mutex},
+    thread,
+};
 use std::time::Instant;
 
 use super::Parked;
@@ -22,7 +26,15 @@ impl Word {
         }
     }
 
-    pub(super) fn sleep_while(&self, value: u32, _deadline: Option<Instant>) -> Parked {
+    pub(super) fn sleep_while(&self, value: u32, deadline: Option<Instant>) -> Parked {
+        if deadline.is_some() {
+            thread::yield_now();
+            // ORDERING: Relaxed, as for who compares below.
+            return match self.value.load(Relaxed) == value {
+                true => Parked::TimedOut,
+                false => Parked::Notified,
+            };
+        }
         let sleepers = self.sleepers.lock().expect("never poisoned");
         // ORDERING: Relaxed. Who changed the word and then found nobody to wake has let go of
         // this lock since, so the change is seen.

@@ -1,0 +1,213 @@
+//! The watchdog of one loop: a thread that says what holds the loop while it is held.
+//!
+//! The native loop counts its callbacks, so watching it takes no interpreter until there is something to say. Any
+//! other loop is looked at through Python, from this same thread.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use asyncio_thread_loop_core::watchdog::{Heartbeat, Subject, watch};
+use asyncio_thread_loop_core::{clock, fork};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use crate::event_loop::LoopCore;
+use crate::gil::GilCell;
+
+/// What an attach to the interpreter may take. After longer than that it is not certain that the loop had its turns.
+const PROMPT: Duration = Duration::from_millis(25);
+
+#[pyclass(frozen, module = "asyncio_thread_loop._native")]
+pub struct Watchdog {
+    heartbeat: Arc<Heartbeat>,
+    thread: GilCell<Option<JoinHandle<()>>>,
+    epoch: u32,
+}
+
+#[pymethods]
+impl Watchdog {
+    /// Watches `event_loop` from a new thread, and calls `report(seconds)` there while a callback holds the loop for longer
+    /// than `limit()` says; that must not take long. A loop that isn't native is seen through `look()`: it returns a number for the callback
+    /// that runs, or None.
+    #[new]
+    fn new(
+        event_loop: &Bound<'_, PyAny>,
+        limit: Py<PyAny>,
+        look: Py<PyAny>,
+        report: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let native = event_loop.cast::<LoopCore>().ok();
+        let heartbeat = native.map_or_else(Arc::default, |native| native.get().heartbeat.clone());
+        let reporter = Reporter {
+            heartbeat: heartbeat.clone(),
+            report,
+            was_late: false,
+        };
+        let thread = if native.is_some() {
+            start(heartbeat.clone(), Counted(reporter))
+        } else {
+            start(
+                heartbeat.clone(),
+                LookedAt {
+                    limit,
+                    look,
+                    reporter,
+                },
+            )
+        };
+        let thread = thread.map_err(|error| {
+            PyRuntimeError::new_err(format!(
+                "the watchdog's thread could not be started: {error}"
+            ))
+        })?;
+        Ok(Self {
+            heartbeat,
+            thread: GilCell::new(Some(thread)),
+            epoch: fork::epoch(),
+        })
+    }
+
+    /// Ends the watching; the thread has ended when this returns. Not to be called by `report` itself.
+    fn stop(&self, py: Python<'_>) {
+        let Some(thread) = self.thread.take(py) else {
+            return;
+        };
+        if self.epoch != fork::epoch() {
+            // The thread is the parent's; here there is none to be joined or let go of.
+            std::mem::forget(thread);
+            return;
+        }
+        self.heartbeat.stop();
+        // It must not be in the interpreter when that ends. It can't have panicked: what it calls returns errors.
+        let _ = py.detach(|| thread.join());
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.get_mut().take() {
+            if self.epoch == fork::epoch() {
+                self.heartbeat.stop();
+            } else {
+                std::mem::forget(thread);
+            }
+        }
+    }
+}
+
+/// Starts the thread, deaf to signals: they are for threads that run Python.
+fn start(
+    heartbeat: Arc<Heartbeat>,
+    mut subject: impl Subject + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    // SAFETY: both masks are valid for writes, and the first is filled before it is used; a thread may set its own mask.
+    let before = unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        before
+    };
+    // The new thread inherits the mask.
+    let started = std::thread::Builder::new()
+        .name("loop watchdog".to_owned())
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            watch(&heartbeat, &mut subject);
+            // What it holds of Python is let go of there. An interpreter that has ended needs nothing back.
+            let mut subject = Some(subject);
+            Python::try_attach(|_| drop(subject.take()));
+            std::mem::forget(subject);
+        });
+    // SAFETY: `before` was filled above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+    started
+}
+
+/// Tells Python.
+struct Reporter {
+    heartbeat: Arc<Heartbeat>,
+    report: Py<PyAny>,
+    /// The last time, the interpreter was not to be had at once.
+    was_late: bool,
+}
+
+impl Reporter {
+    /// False if somebody else may have kept the loop from its turn, by keeping the interpreter to himself.
+    fn stuck(&mut self, time: Duration, still: impl FnOnce() -> bool) -> bool {
+        let asked = Instant::now();
+        Python::try_attach(|py| {
+            if asked.elapsed() > PROMPT && !self.was_late {
+                self.was_late = true;
+                return false;
+            }
+            self.was_late = false;
+            if still()
+                && let Err(error) = self.report.call1(py, (time.as_secs_f64(),))
+            {
+                error.write_unraisable(py, None);
+            }
+            true
+        })
+        .unwrap_or(true)
+    }
+}
+
+/// A native loop: it counts its callbacks.
+struct Counted(Reporter);
+
+impl Subject for Counted {
+    fn limit(&mut self) -> Duration {
+        clock::duration(self.0.heartbeat.limit())
+    }
+
+    fn running(&mut self) -> Option<u64> {
+        self.0.heartbeat.running()
+    }
+
+    fn doze(&mut self) {
+        self.0.heartbeat.doze();
+    }
+
+    fn stuck(&mut self, callback: u64, time: Duration) -> bool {
+        let heartbeat = self.0.heartbeat.clone();
+        self.0.stuck(time, || heartbeat.running() == Some(callback))
+    }
+}
+
+/// Any other loop: Python looks.
+struct LookedAt {
+    limit: Py<PyAny>,
+    look: Py<PyAny>,
+    reporter: Reporter,
+}
+
+impl LookedAt {
+    fn ask<'py, T: FromPyObjectOwned<'py>>(py: Python<'py>, question: &Py<PyAny>) -> Option<T> {
+        let answer = question.bind(py).call0().ok()?;
+        answer.extract().ok()
+    }
+}
+
+impl Subject for LookedAt {
+    fn limit(&mut self) -> Duration {
+        let limit = Python::try_attach(|py| Self::ask(py, &self.limit)).flatten();
+        limit.map_or(Duration::MAX, clock::duration)
+    }
+
+    fn running(&mut self) -> Option<u64> {
+        Python::try_attach(|py| Self::ask::<Option<u64>>(py, &self.look))??
+    }
+
+    fn doze(&mut self) {
+        // Nothing tells us when it goes on.
+        let limit = self.limit();
+        self.reporter
+            .heartbeat
+            .nap(limit.min(Duration::from_secs(1)));
+    }
+
+    fn stuck(&mut self, _callback: u64, time: Duration) -> bool {
+        self.reporter.stuck(time, || true)
+    }
+}
