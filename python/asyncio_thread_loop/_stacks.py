@@ -207,5 +207,6 @@ def _frames_up_to(outermost: FrameType | None, frame: FrameType | None) -> Itera
 
 
 def _format(frames: list[FrameType]) -> str:
-    summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+    shown = [frame for frame in frames if not is_ours(frame)] or frames
+    summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in shown)
     return "".join(summary.format()).rstrip()

@@ -387,7 +387,7 @@ def test_ctrl_c_gets_through_every_wait_and_the_work_is_ended(script, wait):
     running = script(
         WORK
         + f"""
-with make_loop() as loop:
+with make_loop(watchdog=False) as loop:
     try:
         {wait}
     except KeyboardInterrupt:

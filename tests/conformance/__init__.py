@@ -1,0 +1,1 @@
+"""Other people's tests of what this library claims to be, run against it."""
