@@ -81,6 +81,10 @@ bench *args: (_install main) (_need "bench")
 leaks *args: (_install main)
     {{ bin }}/python -m benches.leaks "$@"
 
+# random calls, cancels, closes, forks, signals and faults, for minutes: a ledger proves that no call is lost
+soak *args: (_install main)
+    {{ bin }}/python -m tests.soak "$@"
+
 # a plain synchronous script downloads 2,000 times from a real aiohttp server
 demo: (_install main)
     {{ bin }}/python examples/download.py
