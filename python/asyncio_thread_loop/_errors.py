@@ -1,6 +1,8 @@
-"""The errors this library raises on its own account."""
+"""The errors this library raises on its own account, and how it reports those of others that nobody asked for."""
 
-__all__ = ["DeadlockError", "ForkedError", "LoopClosedError"]
+import asyncio
+
+__all__ = ["DeadlockError", "ForkedError", "LoopClosedError", "report_unretrieved"]
 
 
 class LoopClosedError(RuntimeError):
@@ -17,3 +19,14 @@ class ForkedError(RuntimeError):
 
 for _error in (LoopClosedError, DeadlockError, ForkedError):
     _error.__module__ = "asyncio_thread_loop"
+
+
+def report_unretrieved(
+    loop: asyncio.AbstractEventLoop, exception: BaseException, from_elsewhere: bool
+) -> None:
+    """Tells a loop's exception handler of an exception that nobody asked for, on the loop's thread while it runs."""
+    report = {"message": "Future exception was never retrieved", "exception": exception}
+    if from_elsewhere:
+        loop.call_soon_threadsafe(loop.call_exception_handler, report)
+    else:
+        loop.call_exception_handler(report)

@@ -61,7 +61,7 @@ class _InFlight:
         self._process = os.getpid()
         self._source: Iterator[Awaitable[Any]] | None = iter(coros)
         # Of a list we know what is left of it; what an iterator would have made doesn't exist.
-        self._given = coros if isinstance(coros, Collection) else ()
+        self._source_is_given = isinstance(coros, Collection)
 
     def pull(self) -> list[Future[Any]]:
         """Submits as many as the limit allows, and returns their futures."""
@@ -116,8 +116,10 @@ class _InFlight:
             future.cancel()
 
     def _stop_pulling(self) -> None:
-        self._source = None
-        close_unstarted(*self._given)
+        rest, self._source = self._source, None
+        # Not what was submitted: its task may be about to take the first step.
+        if rest is not None and self._source_is_given:
+            close_unstarted(*rest)
 
 
 def _check(
@@ -259,11 +261,15 @@ def _failed(future: Future[Any]) -> bool:
     return future.cancelled() or future._failure is not None
 
 
+#: `error.__context__`, also of a class that has its own idea of attributes.
+_context_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__context__"].__get__
+
+
 def _failed_uncancelled(future: Future[Any]) -> bool:
     """Whether it failed by itself, rather than in the cleanup that a cancellation began."""
     cause = error = future._failure
     while cause is not None and not isinstance(cause, asyncio.CancelledError):
-        cause = cause.__context__
+        cause = _context_of(cause)
     return error is not None and cause is None
 
 

@@ -75,6 +75,8 @@ class Session:
         #: Set when work that was submitted is to be cancelled rather than waited for.
         self._cancel: asyncio.Event | None = None
         self.exit_timeout = exit_timeout
+        #: Tasks that were given up and haven't ended.
+        self._left_behind: set[asyncio.Task[Any]] = set()
         self._is_watched = watchdog
         self._watchdog: Watchdog | None = None
 
@@ -161,12 +163,16 @@ class Session:
             self._watchdog.stop()
         # What it was still allowed to finish is now in nobody's interest.
         self.ask_to_leave(cancel=True)
-        if self.portal is not None:
-            self.portal.give_up(
-                f"{self.thread.name} gave up on this work when it didn't end within {timeout:g} s"
-            )
-        self._on_end(self)
-        warnings.warn(report, RuntimeWarning, stacklevel=_outside())
+        try:
+            if self.portal is not None and self.loop is not None:
+                # The portal lets go of them, asyncio keeps no task alive, and they have their cleanup still to do.
+                self._left_behind = asyncio.all_tasks(self.loop)
+                self.portal.give_up(
+                    f"{self.thread.name} gave up on this work when it didn't end within {timeout:g} s"
+                )
+        finally:
+            self._on_end(self)
+            warnings.warn(report, RuntimeWarning, stacklevel=_outside())
 
     def _describe_stuck(self) -> str:
         lines = []
@@ -340,6 +346,7 @@ class Session:
 
     def _ended(self) -> None:
         _sessions.discard(self)
+        self._left_behind.clear()
         self._on_end(self)
         self._started.set()
 

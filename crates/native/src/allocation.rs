@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 use pyo3::types::PyType;
 
+use crate::calls;
 use crate::future::{FutureCore, prepare_finalizer};
 
 /// Where the core lies in its object; 0 until that is known to be safe to use.
@@ -20,6 +21,8 @@ static OFFSET: AtomicUsize = AtomicUsize::new(0);
 #[pyfunction]
 pub fn prepare_future_type(class: &Bound<'_, PyType>) -> PyResult<()> {
     let py = class.py();
+    // While it can be imported: the last future may go when nothing can be any more.
+    calls::report_unretrieved(py)?;
     prepare_finalizer(&FutureCore::type_object(py));
     prepare_finalizer(class);
     let sample = Bound::new(py, FutureCore::default())?;

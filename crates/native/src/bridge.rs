@@ -253,7 +253,7 @@ impl<'py> Work<'py> {
         }
         // It is somebody else's: closing it would end their work.
         self.accepted = true;
-        Err(PyRuntimeError::new_err(format!(
+        Err(calls::builtin_error::<PyRuntimeError>(format!(
             "{} has already been awaited, submitted or closed",
             self.given.repr()?
         )))
@@ -283,6 +283,10 @@ impl Drop for Work<'_> {
 
 /// For the Python half: checks a timeout before anything is submitted.
 #[pyfunction]
-pub fn check_timeout(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
-    timeout.map(future::not_negative).transpose()
+pub fn check_timeout<'py>(
+    timeout: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    timeout
+        .map(|timeout| calls::float(timeout.py(), future::not_negative(timeout)?))
+        .transpose()
 }

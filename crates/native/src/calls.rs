@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -113,6 +114,7 @@ imported! {
     closed_error: PyType = "asyncio_thread_loop._errors", "LoopClosedError";
     deadlock_error: PyType = "asyncio_thread_loop._errors", "DeadlockError";
     forked_error: PyType = "asyncio_thread_loop._errors", "ForkedError";
+    report_unretrieved: PyAny = "asyncio_thread_loop._errors", "report_unretrieved";
     errors_file: PyAny = "asyncio_thread_loop._errors", "__file__";
     as_coroutine: PyAny = "asyncio_thread_loop._coroutines", "as_coroutine";
     await_in_coroutine: PyAny = "asyncio_thread_loop._coroutines", "await_in_coroutine";
@@ -155,11 +157,31 @@ pub fn as_future<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py
 }
 
 /// An error of a type that Python code defines.
-pub fn error(kind: PyResult<&Bound<'_, PyType>>, message: impl Into<String>) -> PyErr {
-    match kind {
-        Ok(kind) => PyErr::from_type(kind.clone(), (message.into(),)),
+///
+/// It is made at once. PyO3 would make it on its way into the interpreter, where a lack of memory is a panic, and one
+/// that aborts the process; here it is a `MemoryError`.
+pub fn error(kind: PyResult<&Bound<'_, PyType>>, message: impl AsRef<str>) -> PyErr {
+    let made = kind.and_then(|kind| kind.call1((string(kind.py(), message)?,)));
+    match made {
+        Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,
     }
+}
+
+/// An error of a type that Python brings along.
+pub fn builtin_error<T: PyTypeInfo>(message: impl AsRef<str>) -> PyErr {
+    Python::attach(|py| error(Ok(&T::type_object(py)), message))
+}
+
+/// A string, or a `MemoryError`: where PyO3 makes one, a lack of memory is a panic.
+pub fn string(py: Python<'_>, text: impl AsRef<str>) -> PyResult<Bound<'_, PyString>> {
+    PyString::from_bytes(py, text.as_ref().as_bytes())
+}
+
+/// A number, likewise.
+pub fn float(py: Python<'_>, number: f64) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the GIL is held and the returned reference is ours.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyFloat_FromDouble(number)) }
 }
 
 /// The two exceptions that asyncio lets through a callback, to end the whole program.

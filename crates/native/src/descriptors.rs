@@ -6,6 +6,7 @@ use asyncio_thread_loop_core::poller::{Event, Interest, Poller};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::calls;
 use crate::handle::Handle;
 
 /// Indexed by descriptor: they are small numbers.
@@ -165,7 +166,7 @@ fn index(fd: RawFd) -> Option<usize> {
 }
 
 fn invalid(fd: RawFd) -> PyErr {
-    PyValueError::new_err(format!("Invalid file descriptor: {fd}"))
+    calls::builtin_error::<PyValueError>(format!("Invalid file descriptor: {fd}"))
 }
 
 /// The number behind a descriptor, a socket or a file.
@@ -180,7 +181,7 @@ pub fn file_descriptor(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         .filter(|fd| *fd >= 0);
     match fd {
         Some(fd) => Ok(fd),
-        None => Err(PyValueError::new_err(format!(
+        None => Err(calls::builtin_error::<PyValueError>(format!(
             "Invalid file object: {}",
             file.repr()?
         ))),

@@ -204,14 +204,14 @@ impl Portal {
         drop(forgotten);
     }
 
-    /// Wakes the callers of a future that ended: the loop does it when it has let go of the GIL, anybody else now.
+    /// Wakes the callers of a future that ended: a loop that runs does it when it has let go of the GIL, anybody else now.
     pub fn wake(slf: &Bound<'_, Self>, wakes: Wakes) {
         if wakes.is_empty() {
             return;
         }
         let py = slf.py();
         match &slf.get().native {
-            Some(native) if slf.get().runs_here() => native.get().wake_later(py, wakes),
+            Some(native) if native.get().is_in_a_turn(py) => native.get().wake_later(py, wakes),
             _ => wakes.fire(),
         }
     }
@@ -243,17 +243,11 @@ impl Portal {
     pub fn report_unretrieved(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let report = PyDict::new(py);
-        report.set_item("message", "Future exception was never retrieved")?;
-        report.set_item("exception", exception)?;
-        let event_loop = this.event_loop.bind(py);
-        let handle = event_loop.getattr(intern!(py, "call_exception_handler"))?;
-        if this.is_open(py) && !this.runs_here() {
-            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (handle, report))?;
-        } else {
-            handle.call1((report,))?;
-        }
-        Ok(())
+        let elsewhere = this.is_open(py) && !this.runs_here();
+        // Through Python: in debug mode a loop looks for the frame that called it.
+        calls::report_unretrieved(py)?
+            .call1((&this.event_loop, exception, elsewhere))
+            .map(drop)
     }
 }
 

@@ -12,6 +12,7 @@ use asyncio_thread_loop_core::{clock, fork};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::calls;
 use crate::event_loop::LoopCore;
 use crate::gil::GilCell;
 
@@ -57,7 +58,7 @@ impl Watchdog {
             )
         };
         let thread = thread.map_err(|error| {
-            PyRuntimeError::new_err(format!(
+            calls::builtin_error::<PyRuntimeError>(format!(
                 "the watchdog's thread could not be started: {error}"
             ))
         })?;

@@ -66,6 +66,11 @@ impl LoopCore {
         self.task_factory.is_some(py)
     }
 
+    /// Whether the calling thread is running this loop right now, rather than about to start or to close it.
+    pub fn is_in_a_turn(&self, py: Python<'_>) -> bool {
+        self.thread.get(py) == calls::thread_ident() && self.epoch.get(py) == fork::epoch()
+    }
+
     /// Wakes callers once the GIL is free: a caller that is woken earlier only runs into it.
     pub fn wake_later(&self, py: Python<'_>, wakes: Wakes) {
         let mut waiting = self.wakes.take(py);
@@ -89,7 +94,9 @@ impl LoopCore {
 
     fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_closed.get(py) {
-            return Err(PyRuntimeError::new_err("Event loop is closed"));
+            return Err(calls::builtin_error::<PyRuntimeError>(
+                "Event loop is closed",
+            ));
         }
         Ok(())
     }
@@ -281,7 +288,9 @@ impl LoopCore {
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if delay.is_none() {
-            return Err(PyTypeError::new_err("delay must not be None"));
+            return Err(calls::builtin_error::<PyTypeError>(
+                "delay must not be None",
+            ));
         }
         let when = clock::monotonic() + delay.extract::<f64>()?;
         Self::schedule(slf, when, callback, args, context)
@@ -297,7 +306,7 @@ impl LoopCore {
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if when.is_none() {
-            return Err(PyTypeError::new_err("when cannot be None"));
+            return Err(calls::builtin_error::<PyTypeError>("when cannot be None"));
         }
         Self::schedule(slf, when.extract::<f64>()?, callback, args, context)
     }
@@ -531,7 +540,9 @@ impl LoopCore {
         let this = slf.get();
         this.check_closed(py)?;
         if when.is_nan() {
-            return Err(PyValueError::new_err("a timer can't be scheduled for NaN"));
+            return Err(calls::builtin_error::<PyValueError>(
+                "a timer can't be scheduled for NaN",
+            ));
         }
         let (timer, handle) = if this.debug.get(py) {
             Self::check_callback(slf, callback, "call_at", false)?;

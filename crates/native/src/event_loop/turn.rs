@@ -218,6 +218,23 @@ impl LoopCore {
         let took = clock::monotonic() - began;
         slf.setattr(current, py.None())?;
         ran?;
+        match Self::warn_if_slow(slf, object, is_handle, took) {
+            // What can't be shown must not end the loop.
+            Err(error) if !calls::ends_the_program(py, &error) => {
+                error.write_unraisable(py, Some(slf));
+                Ok(())
+            }
+            warned => warned,
+        }
+    }
+
+    fn warn_if_slow(
+        slf: &Bound<'_, Self>,
+        object: Bound<'_, PyAny>,
+        is_handle: bool,
+        took: f64,
+    ) -> PyResult<()> {
+        let py = slf.py();
         let limit: f64 = slf
             .getattr(intern!(py, "slow_callback_duration"))?
             .extract()?;
@@ -241,7 +258,8 @@ impl LoopCore {
         let py = slf.py();
         let this = slf.get();
         let poller = this.poller.peek(py, Clone::clone);
-        let poller = poller.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))?;
+        let poller =
+            poller.ok_or_else(|| calls::builtin_error::<PyRuntimeError>("Event loop is closed"))?;
         if this.epoch.get(py) == fork::epoch() {
             return Ok(poller);
         }

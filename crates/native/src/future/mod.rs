@@ -14,7 +14,7 @@ use asyncio_thread_loop_core::outcome::{Outcome, State};
 use asyncio_thread_loop_core::roster::Slot;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi, intern};
 
 pub use self::ending::End;
@@ -378,7 +378,7 @@ impl FutureCore {
         guard.release()?;
         match started {
             Ok(()) => Ok(true),
-            Err(_) => Err(PyRuntimeError::new_err(format!(
+            Err(_) => Err(calls::builtin_error::<PyRuntimeError>(format!(
                 "Future in unexpected state: {}",
                 slf.repr()?
             ))),
@@ -400,7 +400,7 @@ impl FutureCore {
             Err(_) => exception.clone(),
         };
         if !exception.is_instance_of::<PyBaseException>() {
-            return Err(PyTypeError::new_err(format!(
+            return Err(calls::builtin_error::<PyTypeError>(format!(
                 "an exception was expected, got {}",
                 exception.repr()?
             )));
@@ -412,8 +412,8 @@ impl FutureCore {
     }
 
     #[getter]
-    fn _state(&self) -> &'static str {
-        self.state_name()
+    fn _state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        calls::string(py, self.state_name())
     }
 
     #[getter]
@@ -483,7 +483,7 @@ impl FutureCore {
         }
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyString>> {
         let this = slf.get();
         let py = slf.py();
         let class = slf.get_type().name()?;
@@ -499,11 +499,12 @@ impl FutureCore {
             State::CancelledAndNotified => "cancelled".to_owned(),
             _ => this.state_name().to_lowercase(),
         };
-        Ok(format!("<{class} at {:p} state={state}>", slf.as_ptr()))
+        let text = format!("<{class} at {:p} state={state}>", slf.as_ptr());
+        calls::string(py, text)
     }
 
     fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Err(PyTypeError::new_err(format!(
+        Err(calls::builtin_error::<PyTypeError>(format!(
             "cannot pickle '{}' object: it stands for work in this process",
             slf.get_type().name()?
         )))

@@ -172,7 +172,7 @@ fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
 /// A number of seconds that isn't NaN.
 pub fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
     let seconds: f64 = timeout.extract().map_err(|_| {
-        PyTypeError::new_err(format!(
+        calls::builtin_error::<PyTypeError>(format!(
             "timeout must be a number of seconds or None, not {}",
             timeout
                 .get_type()
@@ -181,7 +181,9 @@ pub fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
         ))
     })?;
     if seconds.is_nan() {
-        return Err(PyValueError::new_err("timeout must not be NaN"));
+        return Err(calls::builtin_error::<PyValueError>(
+            "timeout must not be NaN",
+        ));
     }
     Ok(seconds)
 }
@@ -190,7 +192,7 @@ pub fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
 pub fn not_negative(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
     let seconds = seconds(timeout)?;
     if seconds < 0.0 {
-        return Err(PyValueError::new_err(format!(
+        return Err(calls::builtin_error::<PyValueError>(format!(
             "timeout must not be negative, got {seconds}"
         )));
     }
