@@ -51,13 +51,20 @@ test *args: _test-core (_install found)
     while read -r version python; do
         echo "CPython $version: ${python:-NOT TESTED, none that runs was found here}"
     done <<< "{{ pythons }}"
-    failed=0
-    for version in {{ found }}; do
-        bin="{{ here }}/.venv-$version/bin"
+    one() {
+        local bin="{{ here }}/.venv-$1/bin"
         echo "== pytest on $("$bin/python" --version), installed wheel"
         "$bin/python" -I -c 'import asyncio_thread_loop as a, sys; sys.exit(not a.__file__.startswith(sys.prefix))'
-        "$bin/pytest" -c "{{ here }}/pyproject.toml" --rootdir "{{ here }}" "{{ here }}/tests" "$@" || failed=1
+        "$bin/pytest" -c "{{ here }}/pyproject.toml" --rootdir "{{ here }}" "{{ here }}/tests" "${@:2}"
+    }
+    # Side by side: most tests wait most of the time.
+    running=()
+    for version in {{ found }}; do
+        (one "$version" "$@" 2>&1 | sed -u "s/^/$version | /") &
+        running+=($!)
     done
+    failed=0
+    for each in "${running[@]}"; do wait "$each" || failed=1; done
     exit $failed
 
 # model-check the core's protocols: with loom completely, with shuttle at random and larger

@@ -180,6 +180,7 @@ def test_it_sleeps_while_the_loop_does():
         return int(lines["voluntary_ctxt_switches"])
 
     with AsyncioThreadLoop() as loop:
+        until(watchdogs)
         loop.evaluate(answer())
         # It looks once or twice more before it sleeps.
         seen = [wake_ups()]
