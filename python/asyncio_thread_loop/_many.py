@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import operator
 import os
 import threading
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Deadline", "as_completed", "evaluate_many", "map"]
 
 T = TypeVar("T")
+
+#: Seconds after which the main thread looks for signals.
+_NAP = 0.1
 
 
 class Deadline:
@@ -93,12 +97,16 @@ class _InFlight:
         return future
 
     def _wait(self) -> Future[Any]:
-        left = self.deadline.left()
-        with Waiting(self._loop._portal, self, left is not None):
-            try:
-                return self._ended.get(timeout=left)
-            except Empty:
-                raise self.deadline.error() from None
+        on_main_thread = threading.current_thread() is threading.main_thread()
+        with Waiting(self._loop._portal, self, self.deadline.left() is not None):
+            while True:
+                left = self.deadline.left()
+                if left == 0:
+                    raise self.deadline.error()
+                # A signal that arrives just before the wait doesn't end it, so the main thread looks now and then.
+                nap = min(_NAP, left or _NAP) if on_main_thread else left
+                with contextlib.suppress(Empty):
+                    return self._ended.get(timeout=nap)
 
     def done(self) -> bool:
         """Whether one has ended that `next_ended` hasn't returned."""

@@ -547,3 +547,30 @@ with make_loop() as loop:
         running.expect(f"interrupted {n} {n} 42")
     assert running.finish() == 0, running
     assert running.stderr == ""
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
+def test_a_signal_that_comes_just_before_the_wait_gets_through_too(script, wait):
+    # Another thread takes it, so it doesn't end the main thread's wait: like one that comes before the wait begins.
+    running = script(
+        WORK
+        + f"""
+def interrupt():
+    while not waits():
+        time.sleep(0.001)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+def waits():
+    return "waited for by MainThread" in loop.dump()
+
+with make_loop(watchdog=False) as loop:
+    try:
+        threading.Thread(target=interrupt).start()
+        {wait}
+    except KeyboardInterrupt:
+        say("interrupted")
+    release.set()
+"""
+    )
+    running.expect("interrupted")
+    assert running.finish() == 0, running
