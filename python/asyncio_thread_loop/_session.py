@@ -34,6 +34,9 @@ STUCK_WARNING_AFTER = 10.0
 #: that awaits the future, and the tasks that await that one in turn.
 _DUE_TURNS = 8
 
+#: Seconds that the exit leaves alone what was cancelled before it began.
+_GRACE = 1.0
+
 
 class Session:
     """Runs a fresh loop in a thread of its own."""
@@ -67,6 +70,9 @@ class Session:
         self._initargs = initargs
         self._on_end = on_end
         self._started = threading.Event()
+        #: Set when the exit is over. Not the thread tells that: before CPython 3.13 a `join` that a signal handler
+        #: interrupts marks it as dead while it runs.
+        self._over = threading.Event()
         self._failure: BaseException | None = None
         #: Nobody waits for the start any more.
         self._unwanted = False
@@ -134,23 +140,22 @@ class Session:
 
     def done(self) -> bool:
         """Whether the exit is over."""
-        return not self.thread.is_alive()
+        return self._over.is_set()
 
     def _wait(self, timeout: float | None) -> None:
         if timeout is None:
-            self.thread.join(STUCK_WARNING_AFTER)
-            if self.thread.is_alive():
+            if not self._over.wait(STUCK_WARNING_AFTER):
                 logger.warning(
                     "the exit of %s has been waiting for %g s and goes on waiting for:\n%s",
                     self.thread.name,
                     STUCK_WARNING_AFTER,
                     self._describe_stuck(),
                 )
-                self.thread.join()
-            return
-        self.thread.join(min(timeout, threading.TIMEOUT_MAX))
-        if self.thread.is_alive():
+                self._over.wait()
+        elif not self._over.wait(min(timeout, threading.TIMEOUT_MAX)):
             self._give_up(timeout)
+            return
+        self.thread.join()
 
     def _give_up(self, timeout: float) -> None:
         report = f"{self.thread.name} didn't end within {timeout:g} s and was left behind. In its way:\n"
@@ -301,12 +306,20 @@ class Session:
             await self._submitted_work_ends(self._cancel)
         for _ in range(_DUE_TURNS):
             await asyncio.sleep(0)
-        # Cleanup may start tasks and await them: those get their turn to be cancelled when it has ended.
         this = asyncio.current_task()
+        # What was cancelled before may be cleaning up, which a second cancellation would cut short. Or it swallowed the
+        # first one and needs a second: it gets that when its grace is over.
+        spared = {task for task in asyncio.all_tasks() if task.cancelling()}
+        asked = set(spared)
+        grace = _GRACE if self.exit_timeout is None else min(_GRACE, self.exit_timeout / 2)
+        # Cleanup may start tasks and await them: those get their turn to be cancelled when it has ended.
         while tasks := asyncio.all_tasks() - {this}:
-            for task in tasks:
+            for task in tasks - asked:
                 task.cancel()
-            await asyncio.wait(tasks)
+            asked |= tasks
+            await asyncio.wait(tasks, timeout=grace if spared else None)
+            asked -= spared
+            spared.clear()
         await self.loop.shutdown_asyncgens()
         try:
             await self.loop.shutdown_default_executor()
@@ -349,6 +362,7 @@ class Session:
         self._left_behind.clear()
         self._on_end(self)
         self._started.set()
+        self._over.set()
 
 
 def _end_child(raised: BaseException | None) -> NoReturn:
@@ -391,13 +405,18 @@ def _close_all() -> None:
         session.ask_to_leave(cancel=True)
     began = time.monotonic()
     for session in open_sessions:
-        timeout = session.exit_timeout
-        left = None if timeout is None else max(0.0, began + timeout - time.monotonic())
-        try:
-            session.leave(cancel=True, timeout=left)
-        except Exception:
-            # With warnings as errors, giving up is one. The other loops still have to be closed.
-            logger.exception("%s wasn't closed in time", session.thread.name)
+        while not session.done():
+            timeout = session.exit_timeout
+            left = None if timeout is None else max(0.0, began + timeout - time.monotonic())
+            try:
+                session.leave(cancel=True, timeout=left)
+            except SystemExit:
+                # A signal handler asks for what is going on already.
+                continue
+            except Exception:
+                # With warnings as errors, giving up is one. The other loops still have to be closed.
+                logger.exception("%s wasn't closed in time", session.thread.name)
+            break
 
 
 def _in_forked_child() -> None:

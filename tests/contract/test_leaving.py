@@ -704,3 +704,45 @@ def test_a_long_cleanup_is_waited_for(make_loop):
         session.submit(clean_up_slowly)
         assert started.wait(WAIT)
     assert steps == list(range(50))
+
+
+def test_a_cleanup_that_a_cancel_began_is_not_cut_short(make_loop):
+    cleaned = threading.Event()
+
+    async def clean_up_slowly():
+        started.set()
+        try:
+            await forever()
+        finally:
+            cleaning.set()
+            await asyncio.sleep(0.1)
+            cleaned.set()
+
+    started, cleaning = threading.Event(), threading.Event()
+    with make_loop() as session:
+        future = session.submit(clean_up_slowly)
+        assert started.wait(WAIT)
+        future.cancel()
+        assert cleaning.wait(WAIT)
+    assert cleaned.is_set()
+    assert future.cancelled()
+
+
+def test_a_task_that_swallowed_an_earlier_cancellation_is_cancelled_once_more(make_loop):
+    swallowed = threading.Event()
+
+    async def swallow_one():
+        started.set()
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            swallowed.set()
+        await forever()
+
+    started = threading.Event()
+    with make_loop() as session:
+        future = session.submit(swallow_one)
+        assert started.wait(WAIT)
+        future.cancel()
+        assert swallowed.wait(WAIT)
+    assert future.cancelled()
