@@ -33,7 +33,9 @@ def get_default_loop() -> AsyncioThreadLoop:
     with _making:
         if _default is None:
             _default = AsyncioThreadLoop(name="AsyncioThreadLoop-default")
-        if _default.loop is None:
+        if _default._is_inherited:
+            _default._after_fork()
+        elif _default.loop is None:
             _default.start()
         return _default
 

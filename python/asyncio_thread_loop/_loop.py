@@ -248,7 +248,8 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
 
     def _forget_parent(self) -> None:
         """In a forked child: lets go of the parent's loop without touching it."""
-        if self._session is not None and self._session.is_stale:
+        if self._is_inherited:
+            assert self._session is not None
             _inherited.append(self._session)
             self._session = None
             self._portal = None
@@ -258,9 +259,16 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         if self._on_fork == "raise":
             raise ForkedError(f"{self._name} belongs to the process that forked this one")
         with _restarting:
-            if self._session is None or self._session.is_stale:
-                self._forget_parent()
+            # What is stale stays in its place until there is something new: other threads that find it come here, too.
+            if self._is_inherited:
+                assert self._session is not None
+                _inherited.append(self._session)
                 self.start()
+
+    @property
+    def _is_inherited(self) -> bool:
+        """Whether this is a forked child, and the loop its parent's."""
+        return self._session is not None and self._session.is_stale
 
     # Calls. `submit` and `evaluate` are native.
 

@@ -419,8 +419,14 @@ def _close_all() -> None:
             break
 
 
+#: The parent's tasks in a forked child. One that nothing held would be collected, and its `finally` blocks run there.
+_inherited: list[set[asyncio.Task[Any]]] = []
+
+
 def _in_forked_child() -> None:
     for session in _sessions:
+        if session.loop is not None:
+            _inherited.append(asyncio.all_tasks(session.loop))
         if session.runs_here and session.loop is not None:
             session.loop.stop()
 
