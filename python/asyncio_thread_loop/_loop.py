@@ -17,7 +17,7 @@ from typing import Any, Literal, Self, TypeVar
 from . import _many
 from ._coroutines import call_in_coroutine, close_unstarted, is_async_callable
 from ._dump import describe_loop
-from ._errors import DeadlockError, ForkedError
+from ._errors import DeadlockError, ForkedError, LoopClosedError
 from ._future import Future
 from ._native import BridgeCore, FutureCore, boundary, check_timeout
 from ._session import Session
@@ -104,6 +104,9 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         self._on_fork = on_fork
         self._watchdog = bool(watchdog)
         self._session: Session | None = None
+        #: The session that is being started.
+        self._starting: Session | None = None
+        self._restarting = threading.RLock()
         self._life = threading.Lock()
         _instances.add(self)
 
@@ -152,10 +155,12 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
                 watchdog=self._watchdog,
                 on_end=_forgetting(self),
             )
+            self._starting = session
             session.start()
             self._session = session
             self._portal = session.portal
         finally:
+            self._starting = None
             self._life.release()
         return self
 
@@ -258,7 +263,9 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         """In a forked child, at the first call: a loop of its own, or an error."""
         if self._on_fork == "raise":
             raise ForkedError(f"{self._name} belongs to the process that forked this one")
-        with _restarting:
+        if self._starting is not None and self._starting.runs_here:
+            raise LoopClosedError(f"{self._name} isn't running yet: this is its own start")
+        with self._restarting:
             # What is stale stays in its place until there is something new: other threads that find it come here, too.
             if self._is_inherited:
                 assert self._session is not None
@@ -488,15 +495,13 @@ _instances: weakref.WeakSet[AsyncioThreadLoop] = weakref.WeakSet()
 #: The parent's sessions in a forked child: never run, never closed, never collected.
 _inherited: list[Session] = []
 
-_restarting = threading.RLock()
-
 
 def _in_forked_child() -> None:
     """Locks may have been held by threads that don't exist in the child."""
-    global _restarting
-    _restarting = threading.RLock()
     for loop in list(_instances):
         loop._life = threading.Lock()
+        loop._restarting = threading.RLock()
+        loop._starting = None
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

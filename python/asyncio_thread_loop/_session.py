@@ -158,6 +158,7 @@ class Session:
         self.thread.join()
 
     def _give_up(self, timeout: float) -> None:
+        timeout = round(timeout, 2)
         report = f"{self.thread.name} didn't end within {timeout:g} s and was left behind. In its way:\n"
         try:
             report += self._describe_stuck()

@@ -730,3 +730,49 @@ say("parent", loop.evaluate(answer()))
 loop.close()
 """,
     ) == ["child 42", "code 0", "parent 42"]
+
+
+def test_an_initializer_in_the_child_may_use_another_loop_but_not_its_own(script):
+    assert run(
+        script,
+        """
+def initialize():
+    say(other.evaluate(answer()))
+    try:
+        loop.evaluate(answer())
+    except LoopClosedError:
+        say("not yet")
+
+other = make_loop(exit_timeout=5).start()
+loop = make_loop(exit_timeout=5, initializer=initialize)
+loop.start()
+
+def use():
+    say(loop.evaluate(answer()))
+
+say("code", in_child(use))
+loop.close()
+other.close()
+""",
+    ) == ["42", "not yet", "42", "not yet", "42", "code 0"]
+
+
+def test_threads_of_the_child_that_call_at_once_all_wait_for_the_restart(script):
+    assert run(
+        script,
+        """
+loop = make_loop(exit_timeout=5).start()
+get_default_loop().evaluate(answer())
+
+def use():
+    barrier = threading.Barrier(8)
+    def call(number):
+        barrier.wait()
+        return [loop.evaluate(answer()), run(answer()), get_default_loop().evaluate(answer())]
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(call, range(8))) == [[42] * 3] * 8
+
+say([in_child(use) for _ in range(5)])
+loop.close()
+""",
+    ) == ["[0, 0, 0, 0, 0]"]
