@@ -61,15 +61,11 @@ def _describe_task(session: Session, task: asyncio.Task[Any], future: FutureCore
     coroutine = task.get_coro()
     name = getattr(coroutine, "__qualname__", None) or type(coroutine).__name__
     facts = [_stacks.state_of(task, session.loop)]
-    if future is not None:
-        facts.append(_age(future))
-    else:
-        facts.append("made by a coroutine")
+    facts.append("made by a coroutine" if future is None else _age(future))
     lines = [f"task {task.get_name()}, {name}: {', '.join(facts)}"]
-    if future is not None:
-        lines += _origin(session, future)
-    for other in _stacks.awaiting_tasks(task):
-        lines.append(f"  waited for by task {other.get_name()}")
+    lines += _stacks.creation_of(task) if future is None else _origin(session, future)
+    waiting = [other.get_name() for other in _stacks.awaiting_tasks(task)]
+    lines += [f"  waited for by task {other}" for other in waiting if other != session.WIND_DOWN]
     stack = _stacks.stack_of(task, session.loop, session.thread.ident)
     return "\n".join([*lines, *([stack] if stack else [])])
 

@@ -17,6 +17,7 @@ from typing import Any
 __all__ = [
     "awaiting_tasks",
     "caller",
+    "creation_of",
     "describe_circle",
     "describe_thread",
     "frame_of",
@@ -67,6 +68,13 @@ def stack_of(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, thread: i
     if frames and task is asyncio.current_task(loop):
         frames = list(_frames_up_to(frames[0], frame_of(thread))) or frames
     return _format(frames)
+
+
+def creation_of(task: asyncio.Task[Any]) -> list[str]:
+    """Where a coroutine made it, in a line; none unless the loop is in debug mode, in which asyncio remembers."""
+    frames: list[traceback.FrameSummary] = getattr(task, "_source_traceback", None) or []
+    users = [frame for frame in frames if "/asyncio/" not in frame.filename]
+    return [f'  made at File "{at.filename}", line {at.lineno}, in {at.name}' for at in users[-1:]]
 
 
 def awaiting_tasks(future: asyncio.Future[Any]) -> list[asyncio.Task[Any]]:

@@ -249,3 +249,15 @@ def test_looking_while_everything_changes(loop):
         assert concurrent.futures.wait(futures, WAIT).not_done == set()
     over.set()
     assert sum(looker.outcome() for looker in lookers) > 0
+
+
+def test_in_debug_mode_the_place_where_a_task_was_made(make_loop, here):
+    async def parent():
+        asyncio.get_running_loop().slow_callback_duration = 10
+        async with asyncio.TaskGroup() as group:
+            group.create_task(here.wait(), name="child")
+
+    with make_loop(exit_timeout=5, debug=True) as loop:
+        loop.submit(parent)
+        here.has_begun()
+        assert f'  made at File "{__file__}", line ' in entry(loop.dump(), "task child")
