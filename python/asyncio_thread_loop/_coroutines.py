@@ -9,7 +9,14 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
-__all__ = ["as_coroutine", "await_in_coroutine", "call_in_coroutine", "close_unstarted", "is_async_callable"]
+__all__ = [
+    "as_coroutine",
+    "await_in_coroutine",
+    "call_in_coroutine",
+    "cancel_once",
+    "close_unstarted",
+    "is_async_callable",
+]
 
 
 #: `inspect` knows the marks of newer Pythons. Before 3.14 deprecated it, `asyncio` knew those of compiled functions.
@@ -53,6 +60,15 @@ def close_unstarted(*work: object) -> None:
     for coroutine in work:
         if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()
+
+
+def cancel_once(task: asyncio.Task[Any]) -> None:
+    """Cancels a task unless it is being cancelled already: a second time would cut short its cleanup.
+
+    On the loop's own thread, which alone knows whether it is.
+    """
+    if not task.cancelling():
+        task.cancel()
 
 
 async def call_in_coroutine(

@@ -440,7 +440,7 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         grace = GRACE if self.exit_timeout is None else min(GRACE, self.exit_timeout)
         unfinished = [future for future in futures if not future.done()]
         for future in unfinished:
-            future.cancel()
+            future._cancel_once()
         running = [future for future in unfinished if not future.done()]
         if not running:
             return None

@@ -121,7 +121,7 @@ class _InFlight:
         """Stops pulling and cancels the rest, without waiting for it."""
         self._stop_pulling()
         for future in self.unfinished:
-            future.cancel()
+            future._cancel_once()
 
     def _stop_pulling(self) -> None:
         rest, self._source = self._source, None
@@ -229,7 +229,7 @@ def map(
                 yield result
         finally:
             for future in waiting:
-                future.cancel()
+                future._cancel_once()
 
     return _begin(results())
 

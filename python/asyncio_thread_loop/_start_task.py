@@ -39,7 +39,7 @@ class TaskStatus(Generic[T]):
             future.result()
             raise RuntimeError("the task ended without calling task_status.started()") from None
         except BaseException:
-            future.cancel()
+            future._cancel_once()
             raise
         finally:
             self.unfinished = ()

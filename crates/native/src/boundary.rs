@@ -2,8 +2,9 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
+use crate::gil::intern;
 use crate::{calls, frames};
 
 /// The decorator: errors of `function` won't show where in this library they passed.

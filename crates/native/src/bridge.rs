@@ -3,14 +3,14 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::allocation::new_future;
 use crate::calls;
 use crate::event_loop::Bell;
 use crate::frames::{self, Origin};
 use crate::future::{self, FutureCore, Waited};
-use crate::gil::GilCell;
+use crate::gil::{GilCell, intern};
 use crate::portal::{Portal, Sent, closed};
 use crate::waiting;
 

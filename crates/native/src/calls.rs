@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{ffi, intern};
 
 use crate::future::FutureCore;
+use crate::gil::{GilOnceCell, intern};
 
 /// `args[0].name(*args[1:-1], context=args[-1])`
 pub fn call_method_with_context<'py, const N: usize>(
     name: &Bound<'py, PyString>,
     args: [&Bound<'py, PyAny>; N],
 ) -> PyResult<Bound<'py, PyAny>> {
-    static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    static NAMES: GilOnceCell<Py<PyTuple>> = GilOnceCell::new();
     let py = name.py();
     let pointers = args.map(Bound::as_ptr);
     let names = NAMES.get_or_try_init(py, || {
@@ -92,7 +92,7 @@ impl Drop for StopThread {
 macro_rules! imported {
     ($($name:ident: $kind:ty = $module:literal, $attribute:literal;)*) => {
         $(pub fn $name<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, $kind>> {
-            static OBJECT: PyOnceLock<Py<$kind>> = PyOnceLock::new();
+            static OBJECT: GilOnceCell<Py<$kind>> = GilOnceCell::new();
             OBJECT.import(py, $module, $attribute)
         })*
     };
@@ -117,6 +117,7 @@ imported! {
     report_unretrieved: PyAny = "asyncio_thread_loop._errors", "report_unretrieved";
     errors_file: PyAny = "asyncio_thread_loop._errors", "__file__";
     as_coroutine: PyAny = "asyncio_thread_loop._coroutines", "as_coroutine";
+    cancel_once: PyAny = "asyncio_thread_loop._coroutines", "cancel_once";
     await_in_coroutine: PyAny = "asyncio_thread_loop._coroutines", "await_in_coroutine";
     describe_circle: PyAny = "asyncio_thread_loop._stacks", "describe_circle";
     running_loop: PyAny = "asyncio", "_get_running_loop";
@@ -219,7 +220,7 @@ pub fn is_fresh(coroutine: &Bound<'_, PyAny>) -> PyResult<bool> {
     }
     #[cfg(Py_3_14)]
     {
-        static STATE_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static STATE_OF: GilOnceCell<Py<PyAny>> = GilOnceCell::new();
         let state = STATE_OF
             .import(coroutine.py(), "inspect", "getcoroutinestate")?
             .call1((coroutine,))?;

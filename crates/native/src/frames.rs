@@ -2,13 +2,12 @@
 
 use std::ffi::c_int;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
-use pyo3::{ffi, intern};
 
 use crate::calls;
-use crate::gil::GilCell;
+use crate::gil::{GilCell, GilOnceCell, intern};
 
 /// A place in a Python function. It keeps the code alive, never a frame and what its variables hold.
 pub struct Origin {
@@ -83,14 +82,15 @@ fn is_ours(code: &Bound<'_, PyAny>) -> bool {
 }
 
 fn comes_from_this_package(code: &Bound<'_, PyAny>) -> bool {
-    static FOLDER: PyOnceLock<String> = PyOnceLock::new();
+    static FOLDER: GilOnceCell<String> = GilOnceCell::new();
     let py = code.py();
-    let folder = FOLDER.get_or_init(py, || {
-        let file = calls::errors_file(py)
-            .map(|file| file.to_string())
-            .unwrap_or_default();
-        file[..file.rfind('/').map_or(0, |slash| slash + 1)].to_owned()
+    let folder = FOLDER.get_or_try_init(py, || {
+        let file = calls::errors_file(py)?.to_string();
+        Ok(file[..file.rfind('/').map_or(0, |slash| slash + 1)].to_owned())
     });
+    let Ok(folder) = folder else {
+        return false;
+    };
     let Ok(file) = code.getattr(intern!(py, "co_filename")) else {
         return false;
     };

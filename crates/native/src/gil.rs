@@ -7,10 +7,11 @@
 //! - [`GilRefCell`] lends it; a borrow that is still alive when Python code comes back here is a panic, never
 //!   two aliases.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::types::PyString;
+use pyo3::{PyTraverseError, PyTypeCheck, PyVisit};
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!(
@@ -116,6 +117,73 @@ impl<T> GilRefCell<T> {
         self.0.try_borrow().map_or(Ok(()), |value| look(&value))
     }
 }
+
+/// A value that is made when it is first asked for.
+///
+/// Unlike PyO3's `PyOnceLock` (and its `intern!`) it takes no lock and doesn't let go of the GIL by itself: a fork while
+/// another thread is making the value must not leave the child waiting for that thread.
+pub struct GilOnceCell<T>(OnceCell<T>);
+
+// SAFETY: as for `GilCell`; what `get_or_try_init` lends is never changed again.
+unsafe impl<T: Send + Sync> Sync for GilOnceCell<T> {}
+
+impl<T> GilOnceCell<T> {
+    pub const fn new() -> Self {
+        Self(OnceCell::new())
+    }
+
+    pub fn get_or_try_init(
+        &self,
+        _py: Python<'_>,
+        make: impl FnOnce() -> PyResult<T>,
+    ) -> PyResult<&T> {
+        if let Some(value) = self.0.get() {
+            return Ok(value);
+        }
+        // Making it may run Python code, in which another thread makes it, too: the first one stays.
+        let value = make()?;
+        Ok(self.0.get_or_init(|| value))
+    }
+}
+
+impl<T> GilOnceCell<Py<T>>
+where
+    T: PyTypeCheck,
+{
+    /// The attribute of a module.
+    pub fn import<'py>(
+        &self,
+        py: Python<'py>,
+        module: &str,
+        attribute: &str,
+    ) -> PyResult<&Bound<'py, T>> {
+        let make = || -> PyResult<Py<T>> {
+            let object = py.import(module)?.getattr(attribute)?;
+            Ok(object.cast_into::<T>()?.unbind())
+        };
+        Ok(self.get_or_try_init(py, make)?.bind(py))
+    }
+}
+
+/// A string that is made once. A lack of memory for it is a panic.
+impl GilOnceCell<Py<PyString>> {
+    pub fn interned<'py>(&self, py: Python<'py>, text: &str) -> &Bound<'py, PyString> {
+        self.0
+            .get_or_init(|| PyString::intern(py, text).unbind())
+            .bind(py)
+    }
+}
+
+/// `intern!(py, "text")`: a Python string that is made once, without letting go of the GIL.
+macro_rules! intern {
+    ($py:expr, $text:expr) => {{
+        static TEXT: $crate::gil::GilOnceCell<::pyo3::Py<::pyo3::types::PyString>> =
+            $crate::gil::GilOnceCell::new();
+        TEXT.interned($py, $text)
+    }};
+}
+
+pub(crate) use intern;
 
 /// Visits every object of a collection.
 pub fn visit_all<'a, T: 'a>(

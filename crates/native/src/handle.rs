@@ -5,11 +5,11 @@
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::calls;
 use crate::event_loop::LoopCore;
-use crate::gil::GilCell;
+use crate::gil::{GilCell, intern};
 
 #[pyclass(frozen, subclass, weakref, module = "asyncio_thread_loop._native")]
 pub struct Handle {

@@ -11,12 +11,12 @@ use asyncio_thread_loop_core::roster::Roster;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyList};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::calls;
 use crate::event_loop::{Bell, Job, LoopCore};
 use crate::future::{End, FutureCore};
-use crate::gil::{GilCell, GilRefCell, visit_all};
+use crate::gil::{GilCell, GilRefCell, intern, visit_all};
 use crate::waiting::{self, Wait};
 
 #[pyclass(frozen, weakref, module = "asyncio_thread_loop._native")]
@@ -235,6 +235,25 @@ impl Portal {
             // A loop that has been closed meanwhile ends the future itself.
             Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The same for a task that may be being cancelled already, which is then left to its cleanup.
+    pub fn cancel_task_once(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let cancel = calls::cancel_once(py)?;
+        if this.runs_here() {
+            return cancel.call1((task,)).map(drop);
+        }
+        if this.is_stale() {
+            return Ok(());
+        }
+        let method = intern!(py, "call_soon_threadsafe");
+        match this.event_loop.call_method1(py, method, (cancel, task)) {
+            // A loop that has been closed meanwhile ends the future itself.
+            Err(error) if !error.is_instance_of::<PyRuntimeError>(py) => Err(error),
+            _ => Ok(()),
         }
     }
 

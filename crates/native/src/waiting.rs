@@ -8,11 +8,11 @@
 use std::cell::Cell;
 
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::calls;
 use crate::future::FutureCore;
-use crate::gil::{GilCell, GilRefCell};
+use crate::gil::{GilCell, GilRefCell, intern};
 use crate::portal::Portal;
 
 thread_local! {

@@ -20,14 +20,14 @@ use asyncio_thread_loop_core::{clock, fork};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
 pub use self::queue::{Bell, Job};
 use self::queue::{Ready, Timer};
 use crate::calls;
 use crate::descriptors::{Descriptors, Direction, file_descriptor};
 use crate::future::FutureCore;
-use crate::gil::{GilCell, GilRefCell};
+use crate::gil::{GilCell, GilRefCell, intern};
 use crate::handle::{Handle, TimerHandle};
 use crate::portal::closed;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use asyncio_thread_loop_core::parking::Unparker;
 use asyncio_thread_loop_core::poller::Poller;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::future::FutureCore;
+use crate::gil::intern;
 use crate::handle::{Handle, TimerHandle};
 use crate::portal::Start;
 
@@ -81,11 +81,7 @@ impl Ready {
 impl Timer {
     /// Of an `asyncio.TimerHandle`, which is told that it is in the queue.
     pub fn standard(handle: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = handle.py();
-        // Asked for here once: at its first use a name lets go of the GIL, which must not happen while the queue is
-        // being worked on.
-        cancelled(py);
-        handle.setattr(scheduled(py), true)?;
+        handle.setattr(intern!(handle.py(), "_scheduled"), true)?;
         Ok(Timer::Standard(handle.clone().unbind()))
     }
 
@@ -95,7 +91,7 @@ impl Timer {
             // `_cancelled` is a slot of a class of the standard library: reading it runs no Python code.
             Timer::Standard(handle) => handle
                 .bind(py)
-                .getattr(cancelled(py))
+                .getattr(intern!(py, "_cancelled"))
                 .and_then(|cancelled| cancelled.is_truthy())
                 .unwrap_or(false),
         }
@@ -106,7 +102,7 @@ impl Timer {
             Timer::Handle(handle) => handle.get().leaves_the_queue(py),
             Timer::Standard(handle) => {
                 // A slot again: it can't fail on a handle that asyncio made.
-                let _ = handle.bind(py).setattr(scheduled(py), false);
+                let _ = handle.bind(py).setattr(intern!(py, "_scheduled"), false);
             }
         }
     }
@@ -131,12 +127,4 @@ impl Timer {
             Timer::Standard(handle) => visit.call(handle),
         }
     }
-}
-
-fn cancelled(py: Python<'_>) -> &Bound<'_, PyString> {
-    intern!(py, "_cancelled")
-}
-
-fn scheduled(py: Python<'_>) -> &Bound<'_, PyString> {
-    intern!(py, "_scheduled")
 }

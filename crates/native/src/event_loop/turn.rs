@@ -9,7 +9,6 @@ use asyncio_thread_loop_core::parking;
 use asyncio_thread_loop_core::poller::{Event, Events, Poller};
 use asyncio_thread_loop_core::{clock, fork};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::LoopCore;
@@ -17,6 +16,7 @@ use super::queue::{Bell, Job, Ready};
 use crate::calls;
 use crate::descriptors::Direction;
 use crate::future::{FutureCore, is_main_thread};
+use crate::gil::intern;
 use crate::handle::Handle;
 use crate::portal::Portal;
 

@@ -2,13 +2,13 @@
 
 use asyncio_thread_loop_core::outcome::Wakes;
 use pyo3::exceptions::PyException;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::FutureCore;
 use crate::calls;
 use crate::frames::{self, Origin};
+use crate::gil::intern;
 use crate::portal::Portal;
 
 /// How work ends.
@@ -67,8 +67,7 @@ impl FutureCore {
             End::Error(_) => intern!(py, "add_exception"),
             End::Cancelled => intern!(py, "add_cancelled"),
         };
-        // From here to the end in one go: `intern!` lets go of the GIL at its first use, and a waiter that came then would
-        // not be told.
+        // From here until it is settled nothing may let go of the GIL: a waiter that came meanwhile would not be told.
         let (guard, interrupted) = match this.lock_condition(py) {
             Ok(guard) => (guard, Ok(())),
             // A signal handler raised while a user had the condition: what is known must not be lost for that.

@@ -15,14 +15,14 @@ use asyncio_thread_loop_core::roster::Slot;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
-use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi, intern};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 
 pub use self::ending::End;
 use self::ending::call_back;
 pub use self::waiting::{Waited, deadline, is_main_thread, not_negative};
 use crate::calls;
 use crate::frames::{self, Origin};
-use crate::gil::{GilCell, visit_all};
+use crate::gil::{GilCell, intern, visit_all};
 use crate::portal::Portal;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
@@ -289,6 +289,20 @@ impl FutureCore {
         Self::cancel(slf)?;
         Self::block(slf, timeout, "cancel_and_wait()")?;
         Ok(slf.get().cancelled())
+    }
+
+    /// Cancels the work, but a task that is being cancelled already is left to its cleanup.
+    fn _cancel_once(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        match (
+            this.outcome.state(),
+            this.portal.bind(py),
+            this.work.bind(py),
+        ) {
+            (State::Running, Some(portal), Some(task)) => Portal::cancel_task_once(&portal, &task),
+            _ => Self::cancel(slf).map(drop),
+        }
     }
 
     /// Whether the work is done within so many seconds; asks for neither its result nor its error.

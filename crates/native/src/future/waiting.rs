@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use asyncio_thread_loop_core::{clock, fork, parking};
 use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::FutureCore;
+use crate::gil::intern;
 use crate::{calls, waiting};
 
 /// The main thread looks for signals at least this often while it waits: one that arrives between the last look
