@@ -83,6 +83,8 @@ class Session:
         self.exit_timeout = exit_timeout
         #: Tasks that were given up and haven't ended.
         self._left_behind: set[asyncio.Task[Any]] = set()
+        #: In a child that a coroutine forked: the task that did.
+        self._forked_by: asyncio.Task[Any] | None = None
         self._is_watched = watchdog
         self._watchdog: Watchdog | None = None
 
@@ -261,8 +263,12 @@ class Session:
             except (SystemExit, KeyboardInterrupt) as error:
                 logger.debug("%r was raised in a coroutine; the loop goes on", error)
                 raised = error
+            except BaseException:
+                # uvloop's run can't end on a thread that has become a child's main thread.
+                if not self.is_stale:
+                    raise
             if self.is_stale:
-                _end_child(raised)
+                _end_child(raised or _raised_by(self._forked_by))
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self.portal is not None
@@ -380,6 +386,11 @@ def _end_child(raised: BaseException | None) -> NoReturn:
     os._exit((code or 0) & 0xFF)
 
 
+def _raised_by(task: asyncio.Task[Any] | None) -> BaseException | None:
+    """What ended a task, if it has ended: uvloop raises an error of its own in the place of `SystemExit`."""
+    return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
+
 def _outside() -> int:
     """The `stacklevel` of the innermost caller outside this package."""
     level = 1
@@ -429,6 +440,7 @@ def _in_forked_child() -> None:
         if session.loop is not None:
             _inherited.append(asyncio.all_tasks(session.loop))
         if session.runs_here and session.loop is not None:
+            session._forked_by = asyncio.current_task(session.loop)
             session.loop.stop()
 
 

@@ -776,3 +776,20 @@ say([in_child(use) for _ in range(5)])
 loop.close()
 """,
     ) == ["[0, 0, 0, 0, 0]"]
+
+
+@pytest.mark.parametrize(("leave", "code"), [("sys.exit(3)", 3), ("return", 0)])
+def test_a_child_forked_by_a_coroutine_keeps_its_exit_code_and_complains_of_nothing(script, leave, code):
+    running = script(f"""
+async def fork():
+    pid = os.fork()
+    if pid == 0:
+        {leave}
+    return pid
+
+with make_loop(exit_timeout=5) as loop:
+    say(os.waitstatus_to_exitcode(os.waitpid(loop.evaluate(fork()), 0)[1]))
+""")
+    assert running.finish() == 0, running
+    assert running.lines == [str(code)]
+    assert running.stderr == ""

@@ -4,6 +4,7 @@
 //! other loop is looked at through Python, from this same thread.
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,7 @@ impl Watchdog {
         look: Py<PyAny>,
         report: Py<PyAny>,
     ) -> PyResult<Self> {
+        let py = event_loop.py();
         let native = event_loop.cast::<LoopCore>().ok();
         let heartbeat = native.map_or_else(Arc::default, |native| native.get().heartbeat.clone());
         let reporter = Reporter {
@@ -46,9 +48,10 @@ impl Watchdog {
             was_late: false,
         };
         let thread = if native.is_some() {
-            start(heartbeat.clone(), Counted(reporter))
+            start(py, heartbeat.clone(), Counted(reporter))
         } else {
             start(
+                py,
                 heartbeat.clone(),
                 LookedAt {
                     limit,
@@ -99,9 +102,11 @@ impl Drop for Watchdog {
 
 /// Starts the thread, deaf to signals: they are for threads that run Python.
 fn start(
+    py: Python<'_>,
     heartbeat: Arc<Heartbeat>,
-    mut subject: impl Subject + Send + 'static,
+    subject: impl Subject + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
+    let (attached, has_attached) = channel();
     // SAFETY: both masks are valid for writes, and the first is filled before it is used; a thread may set its own mask.
     let before = unsafe {
         let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
@@ -114,14 +119,24 @@ fn start(
         .name("loop watchdog".to_owned())
         .stack_size(256 * 1024)
         .spawn(move || {
-            watch(&heartbeat, &mut subject);
-            // What it holds of Python is let go of there. An interpreter that has ended needs nothing back.
+            // Attached once for good, as making a thread known to the interpreter takes a lock that CPython 3.11 doesn't
+            // expect to be held when another thread forks.
             let mut subject = Some(subject);
-            Python::try_attach(|_| drop(subject.take()));
+            Python::try_attach(|py| {
+                let _ = attached.send(());
+                let mut subject = subject.take();
+                py.detach(|| subject.iter_mut().for_each(|each| watch(&heartbeat, each)));
+                drop(subject);
+            });
+            // An interpreter that has ended needs nothing back.
             std::mem::forget(subject);
         });
     // SAFETY: `before` was filled above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+    if started.is_ok() {
+        // An error means that there was nothing to attach to any more.
+        let _ = py.detach(move || has_attached.recv());
+    }
     started
 }
 
