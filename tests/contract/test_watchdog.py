@@ -49,7 +49,7 @@ def watchdogs():
             with open(f"/proc/self/task/{thread}/comm") as comm:
                 if comm.read() == "loop watchdog\n":
                     found.append(thread)
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             pass  # It has ended since.
     return found
 
