@@ -16,7 +16,10 @@ def gunicorn(program):
     def start(*options, app="gunicorn_app:app", folder=HERE, **env):
         command = ["-m", "gunicorn", "--preload", "--bind", "127.0.0.1:0", "--chdir", folder, *options, app]
         running = program(*command, env={"ON_FORK": "restart", **env})
-        return running, running.expect(r"Listening at: (http://\S+)")
+        address = running.expect(r"Listening at: (http://\S+)")
+        # A worker that gunicorn starts while it is told to end isn't told, and keeps it for half a minute.
+        running.expect("Booting worker", times=int(options[options.index("--workers") + 1]))
+        return running, address
 
     return start
 
