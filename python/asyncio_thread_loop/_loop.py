@@ -20,15 +20,12 @@ from ._dump import describe_loop
 from ._errors import DeadlockError, ForkedError, LoopClosedError
 from ._future import Future
 from ._native import BridgeCore, FutureCore, boundary, check_timeout
-from ._session import Session
+from ._session import GRACE, Session
 from ._start_task import TaskStatus
 
 __all__ = ["AsyncioThreadLoop", "SimpleAsyncioThreadLoop"]
 
 T = TypeVar("T")
-
-#: Seconds that cleanup gets after a timeout or Ctrl-C, unless `exit_timeout` is shorter.
-GRACE = 1.0
 
 #: Seconds within which a loop that isn't blocked takes notice of a cancellation.
 _RESPONSE = 0.1

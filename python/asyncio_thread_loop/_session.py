@@ -34,8 +34,9 @@ STUCK_WARNING_AFTER = 10.0
 #: that awaits the future, and the tasks that await that one in turn.
 _DUE_TURNS = 8
 
-#: Seconds that the exit leaves alone what was cancelled before it began.
-_GRACE = 1.0
+#: Seconds that a cleanup gets, unless `exit_timeout` is shorter: after a timeout or Ctrl-C, and at the exit if it was
+#: under way before.
+GRACE = 1.0
 
 
 class Session:
@@ -318,7 +319,7 @@ class Session:
         # first one and needs a second: it gets that when its grace is over.
         spared = {task for task in asyncio.all_tasks() if task.cancelling()}
         asked = set(spared)
-        grace = _GRACE if self.exit_timeout is None else min(_GRACE, self.exit_timeout / 2)
+        grace = GRACE if self.exit_timeout is None else min(GRACE, self.exit_timeout / 2)
         # Cleanup may start tasks and await them: those get their turn to be cancelled when it has ended.
         while tasks := asyncio.all_tasks() - {this}:
             for task in tasks - asked:

@@ -2,13 +2,12 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 
 from asyncio_thread_loop import AsyncioThreadLoop
 
-from .harness import WAIT, Script
+from .harness import WAIT, Script, no_thread_left
 
 
 @pytest.fixture(params=["native", "standard", "uvloop"])
@@ -75,10 +74,5 @@ def script(flavour):
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    deadline = time.monotonic() + WAIT
-    for thread in set(threading.enumerate()) - before:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    left = [thread.name for thread in set(threading.enumerate()) - before]
-    assert not left, f"threads left behind: {left}"
+    with no_thread_left():
+        yield

@@ -117,6 +117,18 @@ def until(condition):
         time.sleep(0.001)
 
 
+@contextlib.contextmanager
+def no_thread_left():
+    """Every thread that is started in the block has ended a while after it."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + WAIT
+    for thread in set(threading.enumerate()) - before:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = [thread.name for thread in set(threading.enumerate()) - before]
+    assert not left, f"threads left behind: {left}"
+
+
 def descriptors():
     """The number of file descriptors this process has open."""
     return len(os.listdir("/proc/self/fd"))

@@ -1,9 +1,7 @@
 import signal
-import threading
-import time
 
 import pytest
-from contract.harness import WAIT, Script
+from contract.harness import Script, no_thread_left
 
 from .program import Program
 
@@ -47,10 +45,5 @@ def _ctrl_c_is_not_ignored():
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    deadline = time.monotonic() + WAIT
-    for thread in set(threading.enumerate()) - before:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    left = [thread.name for thread in set(threading.enumerate()) - before]
-    assert not left, f"threads left behind: {left}"
+    with no_thread_left():
+        yield

@@ -10,7 +10,7 @@ use asyncio_thread_loop_core::outcome::Wakes;
 use asyncio_thread_loop_core::roster::Roster;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyList};
+use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::calls;
@@ -218,42 +218,36 @@ impl Portal {
 
     /// Asks a running task to stop.
     pub fn cancel_task(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.runs_here() {
-            return task.call_method0(intern!(py, "cancel"))?.is_truthy();
-        }
-        if this.is_stale() {
-            return Ok(false);
-        }
-        let cancel = task.getattr(intern!(py, "cancel"))?;
-        let asked =
-            this.event_loop
-                .call_method1(py, intern!(py, "call_soon_threadsafe"), (cancel,));
-        match asked {
-            Ok(_) => Ok(true),
-            // A loop that has been closed meanwhile ends the future itself.
-            Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let cancel = task.getattr(intern!(slf.py(), "cancel"))?;
+        slf.get().ask(&cancel, &[])
     }
 
     /// The same for a task that may be being cancelled already, which is then left to its cleanup.
     pub fn cancel_task_once(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let cancel = calls::cancel_once(py)?;
-        if this.runs_here() {
-            return cancel.call1((task,)).map(drop);
+        slf.get()
+            .ask(calls::cancel_once(slf.py())?, &[task])
+            .map(drop)
+    }
+
+    /// Calls `cancel(*args)` on the loop's thread. False if that can't be any more.
+    fn ask(&self, cancel: &Bound<'_, PyAny>, args: &[&Bound<'_, PyAny>]) -> PyResult<bool> {
+        let py = cancel.py();
+        if self.runs_here() {
+            return cancel.call1(PyTuple::new(py, args)?)?.is_truthy();
         }
-        if this.is_stale() {
-            return Ok(());
+        if self.is_stale() {
+            return Ok(false);
         }
-        let method = intern!(py, "call_soon_threadsafe");
-        match this.event_loop.call_method1(py, method, (cancel, task)) {
+        let call = PyTuple::new(py, [&[cancel], args].concat())?;
+        match self
+            .event_loop
+            .bind(py)
+            .call_method1(intern!(py, "call_soon_threadsafe"), call)
+        {
+            Ok(_) => Ok(true),
             // A loop that has been closed meanwhile ends the future itself.
-            Err(error) if !error.is_instance_of::<PyRuntimeError>(py) => Err(error),
-            _ => Ok(()),
+            Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
