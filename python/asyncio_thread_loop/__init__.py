@@ -1,5 +1,6 @@
 """Call async code from synchronous code as if it were an ordinary function call."""
 
+from ._context_managers import SyncContextManager as SyncContextManager
 from ._default import get_default_loop as get_default_loop
 from ._default import run as run
 from ._errors import DeadlockError as DeadlockError
@@ -7,6 +8,8 @@ from ._errors import ForkedError as ForkedError
 from ._errors import LoopClosedError as LoopClosedError
 from ._event_loop import EventLoop as EventLoop
 from ._future import Future as Future
+from ._iterate import SyncGenerator as SyncGenerator
+from ._iterate import SyncIterator as SyncIterator
 from ._loop import AsyncioThreadLoop as AsyncioThreadLoop
 from ._loop import SimpleAsyncioThreadLoop as SimpleAsyncioThreadLoop
 from ._start_task import TaskStatus as TaskStatus
@@ -19,6 +22,9 @@ __all__ = [
     "Future",
     "LoopClosedError",
     "SimpleAsyncioThreadLoop",
+    "SyncContextManager",
+    "SyncGenerator",
+    "SyncIterator",
     "TaskStatus",
     "get_default_loop",
     "run",

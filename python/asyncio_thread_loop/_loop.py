@@ -10,15 +10,26 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
-from . import _many
+from . import _iterate, _many
+from ._context_managers import SyncContextManager, enter_async_context
 from ._coroutines import call_in_coroutine, close_unstarted, is_async_callable
 from ._dump import describe_loop
 from ._errors import DeadlockError, ForkedError, LoopClosedError
 from ._future import Future
+from ._iterate import SyncGenerator, SyncIterator
 from ._native import BridgeCore, FutureCore, boundary, check_timeout
 from ._session import GRACE, Session
 from ._start_task import TaskStatus
@@ -26,6 +37,7 @@ from ._start_task import TaskStatus
 __all__ = ["AsyncioThreadLoop", "SimpleAsyncioThreadLoop"]
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 #: Seconds within which a loop that isn't blocked takes notice of a cancellation.
 _RESPONSE = 0.1
@@ -202,13 +214,21 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
     def __enter__(self) -> Self:
         return self.start()
 
+    @boundary
     def __exit__(
         self,
         exc_type: type[BaseException] | None = None,
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        self.shutdown()
+        session = self._session
+        if session is not None:
+            session.body = (exc_type, exc_val, exc_tb)
+        try:
+            self.shutdown()
+        finally:
+            if session is not None:
+                session.body = (None, None, None)
 
     def dump(self) -> str:
         """Describes what goes on on the loop, as text to be printed or logged.
@@ -390,6 +410,90 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         status: TaskStatus[Any] = TaskStatus()
         future = self.submit(async_fn, *args, task_status=status)
         return future, status.wait_for(future, self._portal)
+
+    # Async iterators and context managers
+
+    @overload
+    def iterate(self, async_iterable: AsyncGenerator[T, S], *, prefetch: int = 0) -> SyncGenerator[T, S]: ...
+
+    @overload
+    def iterate(self, async_iterable: AsyncIterable[T], *, prefetch: int = 0) -> SyncIterator[T]: ...
+
+    @boundary
+    def iterate(self, async_iterable: AsyncIterable[T], *, prefetch: int = 0) -> SyncIterator[T]:
+        """Iterates over an async iterator or generator from synchronous code.
+
+        The async iterator runs in one task on the loop for the whole of its life, so that what it holds across a
+        `yield` (cancel scopes, timeouts, task groups, context variables) works. Each `next()` waits for one item; with
+        `prefetch` up to so many items are made ahead of those that were taken, which saves the two thread switches per
+        item when they come fast, and keeps the source busy when they come slowly.
+
+        What is returned can be closed, and is when it is dropped: after a `break`, an exception, or the end of a `with`
+        block the `finally` blocks of an async generator run on the loop at once. (An object that is its own async
+        iterator without being a generator, such as a stream, was open before and stays so.) For an async generator it
+        also has `send` and `throw`.
+
+        Raises `TypeError` for what isn't an async iterable, `ValueError` for a negative `prefetch`, `DeadlockError` on
+        the loop's own thread, and otherwise what `submit` does.
+
+        >>> async def squares(to):
+        ...     for number in range(to):
+        ...         await asyncio.sleep(0)
+        ...         yield number * number
+        >>> with AsyncioThreadLoop() as loop:
+        ...     sum(loop.iterate(squares(5))), list(loop.iterate(squares(4), prefetch=10))
+        (30, [0, 1, 4, 9])
+        """
+        return _iterate.iterate(self, async_iterable, prefetch)
+
+    @boundary
+    def wrap_async_context_manager(
+        self, async_context_manager: AbstractAsyncContextManager[T, Any], /
+    ) -> SyncContextManager[T]:
+        """Makes a context manager of an async one.
+
+        `__aenter__` and `__aexit__` run in one task on the loop, so that cancel scopes, timeouts and task groups work.
+        What the body raises reaches `__aexit__`, which may suppress it. If a scope or timeout it holds ends while the
+        body still runs, it is left at once, and what came of that is raised when the body ends; so it is when the loop
+        is closed meanwhile. It can be entered again if the async one can, but only after it was left.
+
+        Raises `TypeError` for what isn't an async context manager. Entering and leaving raise what `evaluate` does, and
+        `RuntimeError` out of turn. In a forked child leaving does nothing: the parent will.
+
+        >>> @contextlib.asynccontextmanager
+        ... async def connect(host):
+        ...     await asyncio.sleep(0)
+        ...     yield f"connected to {host}"
+        >>> with AsyncioThreadLoop() as loop:
+        ...     with loop.wrap_async_context_manager(connect("example.org")) as connection:
+        ...         connection
+        'connected to example.org'
+        """
+        return SyncContextManager(self, async_context_manager)
+
+    @boundary
+    def enter_async_context(self, async_context_manager: AbstractAsyncContextManager[T, Any], /) -> T:
+        """Enters an async context manager, which is left with the loop, and returns what it gives.
+
+        For what a whole program uses: a client session, a connection pool. When the loop is left, submitted calls are
+        ended first, then the contexts are left in the reverse order of entering, each in the task it was entered in;
+        then come the tasks that are left. They see the exception that ends the `with` block of the loop, but can't
+        suppress it. What they raise comes out of the block, or of `shutdown()`; where nobody waits for the exit it is
+        logged.
+
+        Raises `TypeError` for what isn't an async context manager, `DeadlockError` on the loop's own thread, and what
+        `evaluate` does.
+
+        >>> @contextlib.asynccontextmanager
+        ... async def pool():
+        ...     yield "a pool"
+        ...     print("pool closed")
+        >>> with AsyncioThreadLoop() as loop:
+        ...     loop.enter_async_context(pool())
+        'a pool'
+        pool closed
+        """
+        return enter_async_context(self, async_context_manager)
 
     @staticmethod
     def submit_in_new_loop(

@@ -17,11 +17,15 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _dump, _stacks, _watchdog
 from ._event_loop import EventLoop
 from ._native import Portal, Waiting, Watchdog
+from ._single_task import attempt, reraise, serves
+
+if TYPE_CHECKING:
+    from ._context_managers import Body, Held
 
 __all__ = ["Session", "logger"]
 
@@ -86,6 +90,13 @@ class Session:
         self._left_behind: set[asyncio.Task[Any]] = set()
         #: In a child that a coroutine forked: the task that did.
         self._forked_by: asyncio.Task[Any] | None = None
+        #: Contexts that were entered and are left with the loop. For its thread alone.
+        self.contexts: list[Held] = []
+        #: What the `with` block raised, for them to see.
+        self.body: Body = (None, None, None)
+        #: What leaving them raised, and whether anybody waits to be told.
+        self._exit_failure: BaseException | None = None
+        self._exit_is_awaited = False
         self._is_watched = watchdog
         self._watchdog: Watchdog | None = None
 
@@ -135,11 +146,16 @@ class Session:
     def leave(self, *, cancel: bool, timeout: float | None) -> None:
         """Asks and waits for the exit. After `timeout` seconds it gives up: every caller gets a `LoopClosedError`.
 
-        Raises `DeadlockError`, before it asks, on a thread whose own loop this one waits for.
+        Raises `DeadlockError`, before it asks, on a thread whose own loop this one waits for; and when it is over, what
+        leaving the contexts raised.
         """
         with Waiting(self.portal, self, timeout is not None):
+            self._exit_is_awaited = True
             self.ask_to_leave(cancel=cancel)
             self._wait(timeout)
+        failure, self._exit_failure = self._exit_failure, None
+        if failure is not None:
+            reraise(failure)
 
     def done(self) -> bool:
         """Whether the exit is over."""
@@ -314,20 +330,11 @@ class Session:
             await self._submitted_work_ends(self._cancel)
         for _ in range(_DUE_TURNS):
             await asyncio.sleep(0)
-        this = asyncio.current_task()
-        # What was cancelled before may be cleaning up, which a second cancellation would cut short. Or it swallowed the
-        # first one and needs a second: it gets that when its grace is over.
-        spared = {task for task in asyncio.all_tasks() if task.cancelling()}
-        asked = set(spared)
-        grace = GRACE if self.exit_timeout is None else min(GRACE, self.exit_timeout / 2)
-        # Cleanup may start tasks and await them: those get their turn to be cancelled when it has ended.
-        while tasks := asyncio.all_tasks() - {this}:
-            for task in tasks - asked:
-                task.cancel()
-            asked |= tasks
-            await asyncio.wait(tasks, timeout=grace if spared else None)
-            asked -= spared
-            spared.clear()
+        if self.contexts:
+            # They go on as if all that was submitted had been inside them. What is left after that may be their own.
+            await self._end(self._submitted_tasks)
+            await self._leave_contexts()
+        await self._end(lambda: asyncio.all_tasks())
         await self.loop.shutdown_asyncgens()
         try:
             await self.loop.shutdown_default_executor()
@@ -338,11 +345,46 @@ class Session:
                 "the default executor of %s is left to the interpreter", self.thread.name, exc_info=True
             )
 
+    async def _end(self, tasks_left: Callable[[], set[asyncio.Task[Any]]]) -> None:
+        """Cancels tasks and waits for their cleanup."""
+        this = asyncio.current_task()
+        # What was cancelled before may be cleaning up, which a second cancellation would cut short. Or it swallowed the
+        # first one and needs a second: it gets that when its grace is over.
+        spared = {task for task in tasks_left() if task.cancelling()}
+        asked = set(spared)
+        grace = GRACE if self.exit_timeout is None else min(GRACE, self.exit_timeout / 2)
+        # Cleanup may start tasks and await them: those get their turn to be cancelled when it has ended.
+        while tasks := tasks_left() - {this}:
+            for task in tasks - asked:
+                task.cancel()
+            asked |= tasks
+            await asyncio.wait(tasks, timeout=grace if spared else None)
+            asked -= spared
+            spared.clear()
+
+    def _submitted_tasks(self) -> set[asyncio.Task[Any]]:
+        """The unfinished tasks of calls that were submitted, but for those that hold contexts."""
+        assert self.portal is not None
+        tasks = {future._task for future in self.portal.unfinished()} - {held.task for held in self.contexts}
+        return {task for task in tasks if task is not None and not task.done()}
+
+    async def _leave_contexts(self) -> None:
+        """The last one first. Each sees what the `with` block raised, or what a context inside it did."""
+        kind, error, traceback = self.body
+        while self.contexts:
+            held = self.contexts.pop()
+            _, failure = await attempt(held.leave((kind, error, traceback)))
+            if failure is not None:
+                if failure.__context__ is None and failure is not error:
+                    failure.__context__ = error
+                self._exit_failure = failure
+                kind, error, traceback = type(failure), failure, failure.__traceback__
+
     async def _submitted_work_ends(self, hurry: asyncio.Event) -> None:
         assert self.portal is not None
         hurried = asyncio.create_task(hurry.wait(), name=self.WIND_DOWN)
         while not hurried.done():
-            tasks = [future._task for future in self.portal.unfinished() if future._task is not None]
+            tasks = [task for task in self._submitted_tasks() if not serves(task)]
             if not tasks:
                 break
             everything = asyncio.create_task(asyncio.wait(tasks), name=self.WIND_DOWN)
@@ -366,6 +408,9 @@ class Session:
             self._ended()
 
     def _ended(self) -> None:
+        if self._exit_failure is not None and not self._exit_is_awaited:
+            failure, self._exit_failure = self._exit_failure, None
+            logger.error("a context of %s failed when it was left", self.thread.name, exc_info=failure)
         _sessions.discard(self)
         self._left_behind.clear()
         self._on_end(self)

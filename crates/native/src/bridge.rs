@@ -188,6 +188,11 @@ impl BridgeCore {
         self.portal.set(py, portal);
     }
 
+    #[getter(_carries_context_back)]
+    fn get_carries_context_back(&self, py: Python<'_>) -> bool {
+        self.carries_context_back.get(py)
+    }
+
     #[setter(_carries_context_back)]
     fn set_carries_context_back(&self, py: Python<'_>, carries: bool) {
         self.carries_context_back.set(py, carries);

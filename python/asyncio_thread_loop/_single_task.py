@@ -1,0 +1,221 @@
+"""One task for many calls: what asyncio ties to a task holds from one call to the next.
+
+A cancel scope, a task group, a timeout and a context variable belong to the task they were entered or set in. So an
+async iterator lives in one task from its first item to its end, and a context manager from `__aenter__` to
+`__aexit__`. That task serves: threads ask, each through a task of `evaluate`, which hands the request over and awaits
+the answer. Whatever `evaluate` promises (Ctrl-C, deadlocks, forks, the exit of the loop) thereby holds for every ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import weakref
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from ._coroutines import cancel_once
+from ._errors import ForkedError, LoopClosedError
+from ._future import Future
+
+if TYPE_CHECKING:
+    from ._loop import AsyncioThreadLoop
+    from ._native import Portal
+
+__all__ = ["Outcome", "SingleTask", "attempt", "name_of", "reraise", "serves"]
+
+T = TypeVar("T")
+
+#: What came of something that was awaited: a value, or an error.
+Outcome = tuple[Any, BaseException | None]
+
+_serving: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+
+
+def serves(task: asyncio.Task[Any]) -> bool:
+    """Whether a task only waits for what threads ask of it: it has no end of its own that could be waited for."""
+    return task in _serving
+
+
+def name_of(something: object) -> str:
+    """The name of its function, if it has one, or of its class."""
+    return str(getattr(something, "__qualname__", None) or type(something).__qualname__)
+
+
+async def attempt(awaitable: Awaitable[Any]) -> Outcome:
+    """Awaits it, and returns whatever comes of it."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
+
+
+def reraise(error: BaseException) -> NoReturn:
+    """Raises an error of the loop's where it comes out."""
+    if isinstance(error, asyncio.CancelledError):
+        raise concurrent.futures.CancelledError from None
+    try:
+        raise error
+    finally:
+        del error
+
+
+class SingleTask:
+    """A task that does what threads ask of it, one thing after another. A subclass says what in `serve`."""
+
+    def __init__(self, loop: AsyncioThreadLoop, what: str) -> None:
+        self.loop = loop
+        self._what = what
+        self.future: Future[None]
+        self._portal: Portal | None = None
+        # The rest is for the loop's thread alone.
+        self.event_loop: asyncio.AbstractEventLoop | None = None
+        self.task: asyncio.Task[None] | None = None
+        #: Whether it has done all it will ever do.
+        self.is_over = False
+        #: Whether it was asked to end.
+        self.is_closing = False
+        self._resting: asyncio.Future[None] | None = None
+        self._request: Any = None
+        self._answer: asyncio.Future[Outcome] | None = None
+        #: As it was at the last answer, and what had changed until then.
+        self._context: contextvars.Context
+        self._changes: dict[contextvars.ContextVar[Any], Any] = {}
+
+    # The threads that ask.
+
+    def start(self, call: str) -> None:
+        """Has the task made. Raises `DeadlockError` on the loop's own thread, where nobody could ask it anything."""
+        self.loop._refuse_own_thread(call)
+        coroutine: Any = self._run()
+        coroutine.__qualname__ = self._what  # which `dump()` shows
+        self.future = self.loop.submit(coroutine)
+        self._portal = self.loop._portal
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this is a forked child, and the task its parent's."""
+        return self._portal is not None and self._portal.is_stale
+
+    def evaluate(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs an ask on the loop that has the task.
+
+        Raises `LoopClosedError` if that one has been closed, `ForkedError` in a forked child.
+        """
+        portal = self._portal
+        if portal is None or self.loop._portal is not portal or portal.is_stale:
+            coroutine.close()
+            raise self._gone()
+        return self.loop.evaluate(coroutine)
+
+    def join(self) -> None:
+        """Waits for the end of the task, which the exit of the loop has asked to end."""
+        with contextlib.suppress(Exception):
+            self.future.result()
+
+    def _gone(self) -> Exception:
+        if self.is_inherited:
+            return ForkedError(f"this {self._what} belongs to the process that forked this one")
+        return LoopClosedError(f"the loop that had this {self._what} has been closed")
+
+    # The loop's thread.
+
+    async def ask(self, request: Any) -> Any:
+        """Hands a request over and returns the answer, or raises it. To be run by `evaluate`.
+
+        Whoever is interrupted meanwhile takes the task along: its cleanup is waited for.
+        """
+        if asyncio.get_running_loop() is not self.event_loop:
+            raise self._gone()
+        answer: asyncio.Future[Outcome] = self.event_loop.create_future()
+        self._request, self._answer = request, answer
+        self.wake()
+        try:
+            value, error = await answer
+        except asyncio.CancelledError:
+            await self.cancel()
+            raise
+        del answer
+        for variable, changed in self._changes.items():
+            variable.set(changed)  # in the task of whoever asked: from there `evaluate` carries it back
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error
+
+    async def cancel(self) -> None:
+        """Cancels the task, unless it is being cancelled already, and waits for its end."""
+        assert self.task is not None
+        cancel_once(self.task)
+        await asyncio.wait({self.task})
+
+    async def serve(self) -> None:
+        """What the task does, request after request, until it is over. Raises nothing but `CancelledError`."""
+        raise NotImplementedError
+
+    async def next_request(self) -> Any:
+        """The next thing to do. While there is nothing to do, this is where a cancellation arrives."""
+        while self._request is None and not self.is_closing:
+            await self.rest()
+        request, self._request = self._request, None
+        return request
+
+    async def rest(self) -> None:
+        """Waits for `wake`."""
+        assert self.event_loop is not None
+        self._resting = self.event_loop.create_future()
+        try:
+            await self._resting
+        finally:
+            self._resting = None
+
+    def wake(self) -> bool:
+        """Whether it rested."""
+        if self._resting is None:
+            return False
+        if not self._resting.done():
+            self._resting.set_result(None)
+        return True
+
+    def answer(self, outcome: Outcome) -> bool:
+        """Answers whoever asked. False if nobody waits for it any more."""
+        answer, self._answer = self._answer, None
+        if answer is None or answer.done():
+            return False
+        answer.set_result(outcome)
+        if self.loop._carries_context_back:
+            self._context, before = contextvars.copy_context(), self._context
+            self._changes = {
+                variable: value
+                for variable, value in self._context.items()
+                if before.get(variable, before) is not value
+            }
+        return True
+
+    def report(self, error: BaseException) -> None:
+        """Tells the loop's exception handler of an error that nobody will ask for."""
+        if not isinstance(error, asyncio.CancelledError):
+            assert self.event_loop is not None
+            message = f"the {self._what} failed at its end"
+            self.event_loop.call_exception_handler({"message": message, "exception": error})
+
+    async def _run(self) -> None:
+        self.event_loop = asyncio.get_running_loop()
+        self.task = asyncio.current_task()
+        self._context = contextvars.copy_context()
+        assert self.task is not None
+        _serving.add(self.task)
+        try:
+            await self.serve()
+        finally:
+            self.is_over = True
+            self.finished()
+
+    def finished(self) -> None:
+        """It is over: nobody is to wait for it any more."""
+        if self._answer is not None:
+            self._answer.cancel()
