@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS = 60
 LEFT_BEHIND = re.compile(
     r"never awaited|never retrieved|was destroyed but it is pending|[Uu]nclosed|ResourceWarning"
-    r"|Exception ignored|Traceback"
+    r"|Exception ignored|Traceback|Fatal Python error"
 )
 DIRECT = build_opener(ProxyHandler({}))  # whatever proxy the environment names
 
@@ -69,7 +69,10 @@ def serving(command: list[str], env: dict[str, str], *, end: signal.Signals) -> 
             if not address.done() and (found := re.search(r"http://[\d.]+:\d+", line)):
                 address.set_result(found[0])
         if not address.done():
-            address.set_exception(AssertionError("no address in:\n" + "".join(output)))
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(SECONDS)
+            failure = f"exit code {server.returncode} before it printed an address; it printed: {''.join(output)}"
+            address.set_exception(AssertionError(failure))
 
     with subprocess.Popen(
         [sys.executable, *command],
@@ -94,13 +97,13 @@ def serving(command: list[str], env: dict[str, str], *, end: signal.Signals) -> 
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
-    """Ours without the variables the examples read, and with forgotten resources shown."""
+    """Ours without the variables the examples read, and with forgotten resources and crashes shown."""
     ours = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("FLASK_", "PG")) and name != "DATABASE_URL"
     }
-    return {**ours, "PYTHONWARNINGS": "always::ResourceWarning", **extra}
+    return {**ours, "PYTHONWARNINGS": "always::ResourceWarning", "PYTHONFAULTHANDLER": "1", **extra}
 
 
 def assert_nothing_left_behind(stderr: str) -> None:

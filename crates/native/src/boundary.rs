@@ -1,5 +1,6 @@
 //! The border between this library's Python code and its callers: errors cross it without the library's frames.
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -11,13 +12,26 @@ use crate::{calls, frames};
 #[pyfunction]
 pub fn boundary<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
-    let boundary = Bound::new(
-        py,
-        Boundary {
-            function: function.clone().unbind(),
-        },
-    )?;
+    let behind = Boundary {
+        function: function.clone().unbind(),
+    };
+    let boundary = uncollected(|| Bound::new(py, behind))?;
     calls::update_wrapper(py)?.call1((boundary, function))
+}
+
+/// What `make` makes, with the collector off.
+///
+/// CPython 3.11 gives a new object its `__dict__` when the collector knows the object already, but PyO3 hasn't written
+/// what is in it. The dictionary may start a collection, which would visit a function that isn't there.
+fn uncollected<T>(make: impl FnOnce() -> T) -> T {
+    // SAFETY: the GIL is held.
+    let collects = unsafe { ffi::PyGC_Disable() } != 0;
+    let made = make();
+    if collects {
+        // SAFETY: as above.
+        unsafe { ffi::PyGC_Enable() };
+    }
+    made
 }
 
 /// A function or method behind the border.
