@@ -8,11 +8,12 @@ import contextlib
 import os
 import queue
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+from .process_group import ProcessGroup
 
 WAIT = 20.0
 """Seconds after which a wait counts as a hang."""
@@ -173,21 +174,14 @@ class Script:
         command = [sys.executable, "-X", "faulthandler", "-W", "default"]
         # Python 3.12 and later warn about every fork of a process with threads.
         command += ["-W", "ignore::DeprecationWarning", "-c", prelude + code]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-            start_new_session=True,
-        )
+        self._processes = ProcessGroup(command, stderr=self._stderr)
         self._fresh = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="script reader", daemon=True)
         self._reader.start()
         self.lines = []
 
     def _read(self):
-        for line in self._process.stdout:
+        for line in self._processes.stdout:
             self._fresh.put(line.rstrip("\n"))
         self._fresh.put(None)
 
@@ -208,23 +202,20 @@ class Script:
 
     def signal(self, number):
         """Send a signal."""
-        self._process.send_signal(number)
+        self._processes.signal(number)
 
     def finish(self):
         """Wait until the script and all its children ended; return the exit code."""
         while self._next_line():
             pass
-        try:
-            return self._process.wait(WAIT)
-        except subprocess.TimeoutExpired:
+        if (code := self._processes.wait(WAIT)) is None:
             self._fail_hanging()
+        return code
 
     def kill(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(WAIT)
+        self._processes.kill(WAIT)
         self._reader.join(WAIT)
-        self._process.stdout.close()
+        self._processes.stdout.close()
         self._stderr.close()
 
     def _next_line(self):
@@ -240,9 +231,8 @@ class Script:
 
     def _fail_hanging(self):
         # faulthandler answers with the stack of every thread, in the script's children too.
-        os.killpg(self._process.pid, signal.SIGABRT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(WAIT)
+        self._processes.signal_all(signal.SIGABRT)
+        self._processes.wait(WAIT)
         raise AssertionError(f"the script hangs; {self}")
 
     def __repr__(self):

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from running_examples import SECONDS, environment
 
 
 class PostgresServer:
-    """A PostgreSQL server of its own in a temporary folder, on a free port of the loopback."""
+    """A PostgreSQL server of its own in a temporary folder, where its socket is: a port might be taken meanwhile."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         # PostgreSQL refuses to run as root, so root hands the folder and the work to another.
@@ -21,10 +20,8 @@ class PostgresServer:
         self.programs = programs
         self.folder = folder
         self.log = folder / "log"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self.dsn = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        self.options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self.dsn = f"postgresql://postgres@/postgres?host={folder}"
+        self.options = f"-k {folder} -c listen_addresses= -c fsync=off"
         self.run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
 
     def start(self) -> None:

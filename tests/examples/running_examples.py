@@ -71,7 +71,9 @@ def serving(command: list[str], env: dict[str, str], *, end: signal.Signals) -> 
         if not address.done():
             with suppress(subprocess.TimeoutExpired):
                 server.wait(SECONDS)
-            failure = f"exit code {server.returncode} before it printed an address; it printed: {''.join(output)}"
+            failure = (
+                f"exit code {server.returncode} before it printed an address; it printed: {''.join(output)}"
+            )
             address.set_exception(AssertionError(failure))
 
     with subprocess.Popen(

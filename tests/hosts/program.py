@@ -20,6 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
 from contract.harness import WAIT
+from contract.process_group import ProcessGroup
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
@@ -38,8 +39,9 @@ class Program:
 
     def __init__(self, *arguments, cwd, env=None, patience=WAIT):
         self._patience = patience
-        self._process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
+        self._command = [sys.executable, *map(str, arguments)]
+        self._processes = ProcessGroup(
+            self._command,
             cwd=cwd,
             env={
                 **os.environ,
@@ -49,12 +51,8 @@ class Program:
                 "HOME": str(cwd),  # for what hosts keep there
                 **(env or {}),
             },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             errors="replace",
-            start_new_session=True,
         )
         self._fresh = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="reader of a program", daemon=True)
@@ -63,7 +61,7 @@ class Program:
 
     @property
     def pid(self):
-        return self._process.pid
+        return self._processes.pid
 
     @property
     def output(self):
@@ -84,7 +82,7 @@ class Program:
         return matches[times - 1]
 
     def send(self, number):
-        self._process.send_signal(number)
+        self._processes.signal(number)
 
     def end(self, number=signal.SIGTERM):
         """Send a signal and `finish`."""
@@ -95,10 +93,9 @@ class Program:
         """Wait until the program and all its children have ended; return the exit code."""
         while self._next_line():
             pass
-        try:
-            return self._process.wait(self._patience)
-        except subprocess.TimeoutExpired:
+        if (code := self._processes.wait(self._patience)) is None:
             self.fail_hanging()
+        return code
 
     def assert_ended_well(self, number=None):
         """Ends, on that signal if one is given, with exit code 0 and nothing left behind."""
@@ -107,15 +104,13 @@ class Program:
         assert not DISORDER.search(self.output), self
 
     def kill(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(WAIT)
+        self._processes.kill(WAIT)
         self._reader.join(WAIT)
-        self._process.stdout.close()
+        self._processes.stdout.close()
         self.found("")
 
     def _read(self):
-        for line in self._process.stdout:
+        for line in self._processes.stdout:
             self._fresh.put(line.rstrip("\n"))
         self._fresh.put(None)
 
@@ -136,14 +131,13 @@ class Program:
     def fail_hanging(self):
         """Fail the test with the stacks of all threads."""
         # faulthandler answers with the stack of every thread, in the children too.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGABRT)
+        self._processes.signal_all(signal.SIGABRT)
         self._reader.join(WAIT)
         self.found("")
         raise AssertionError(f"the program hangs; {self}")
 
     def __repr__(self):
-        return f"{self._process.args} printed:\n{self.output}"
+        return f"{self._command} printed:\n{self.output}"
 
 
 def get(url, ask_again=True):

@@ -3,6 +3,7 @@
 import os
 import queue
 import re
+import tempfile
 
 import pytest
 from contract.harness import WAIT
@@ -52,8 +53,13 @@ class Kernel:
         self._cells = {}
         self._log = folder / "log"
         self._client = None
+        # Sockets in a folder, since Jupyter picks ports that others may take before the kernel does. Not in pytest's
+        # tmp_path: its name may be too long for a socket.
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
         self._manager = KernelManager(
-            connection_file=str(folder / "connection.json"), shutdown_wait_time=WAIT
+            transport="ipc",
+            connection_file=os.path.join(self._sockets.name, "connection.json"),
+            shutdown_wait_time=WAIT,
         )
         home = {name: str(folder) for name in ("HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
         try:
@@ -104,6 +110,7 @@ class Kernel:
         if self._manager.has_kernel:
             self._manager.shutdown_kernel(now=True)
         self._manager.cleanup_resources()
+        self._sockets.cleanup()
         print(self.log)  # pytest shows it where a test fails
 
     def show_next(self):

@@ -5,6 +5,9 @@ from collections import Counter
 
 import pytest
 
+#: Seconds that pytest may be silent: on a busy machine, three processes of it take their time to import what they need.
+PATIENCE = 60
+
 CONFTEST = """\
 import asyncio, gc, os, threading, time
 import pytest, uvloop
@@ -186,7 +189,7 @@ def run_pytest(program, tmp_path):
             "pytest.ini",
         ]
         # Every test's line is printed: a hang is one that says nothing for long.
-        running = program(*command, "-v", "--junitxml=outcomes.xml", *options, tmp_path)
+        running = program(*command, "-v", "--junitxml=outcomes.xml", *options, tmp_path, patience=PATIENCE)
         code = running.finish()
         outcomes = {"passed": Counter(), "failed": Counter()}
         for case in ElementTree.parse(tmp_path / "outcomes.xml").iter("testcase"):

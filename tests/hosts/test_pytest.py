@@ -8,6 +8,7 @@ def test_a_test_that_waits_too_long_fails_alone_after_its_cleanup(program, tmp_p
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_hanging.py").write_text("""
 import asyncio
+import pytest
 from asyncio_thread_loop import AsyncioThreadLoop, run
 
 loop = AsyncioThreadLoop().start()
@@ -21,6 +22,7 @@ async def hang():
 
 cleaned = []
 
+@pytest.mark.timeout(1)
 def test_hangs():
     loop.evaluate(hang())
 
@@ -36,7 +38,6 @@ def test_goes_on():
         "-W",
         "error",
         "-q",
-        "--timeout=1",
         "--timeout-method=signal",
     ]
     running = program("-m", "pytest", *options, tmp_path)
