@@ -70,3 +70,15 @@ def test_the_garbage_collector_knows_every_handle(loop):
         handles.clear()
         loop.stop()
         loop.run_forever()
+
+
+def test_a_cancelled_handle_that_asyncio_made_is_not_scheduled(loop):
+    ran = []
+    cancelled, kept = (asyncio.Handle(ran.append, (name,), loop) for name in ("cancelled", "kept"))
+    cancelled.cancel()
+    loop._add_callback(cancelled)
+    loop._add_callback(kept)
+    assert loop._ready == [kept]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ran == ["kept"]

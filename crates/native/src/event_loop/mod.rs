@@ -367,9 +367,13 @@ impl LoopCore {
         self.descriptors.borrow_mut(py).watched(fd)
     }
 
-    /// Schedules a handle that asyncio made itself.
-    fn _add_callback(&self, handle: &Bound<'_, PyAny>) {
-        self.push(handle.py(), Ready::Standard(handle.clone().unbind()));
+    /// Schedules a handle that asyncio made itself, unless it is cancelled.
+    fn _add_callback(&self, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = handle.py();
+        if !handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
+            self.push(py, Ready::Standard(handle.clone().unbind()));
+        }
+        Ok(())
     }
 
     /// The same from a signal handler: it runs between two instructions of the loop's own thread, or while that
