@@ -88,6 +88,18 @@ bench *args: (_install main) (_need "bench")
 leaks *args: (_install main)
     {{ bin }}/python -m benches.leaks "$@"
 
+# CPython's own tests of asyncio on EventLoop, the standard loop and uvloop, with every CPython found
+conformance *args: (_install found)
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ here }}"
+    failed=0
+    for version in {{ found }}; do
+        .venv-$version/bin/python -m pip install --quiet -r requirements/conformance.txt
+        .venv-$version/bin/python -m tests.conformance "$@" || failed=1
+    done
+    exit $failed
+
 # random calls, cancels, closes, forks, signals and faults, for minutes: a ledger proves that no call is lost
 soak *args: (_install main)
     {{ bin }}/python -m tests.soak "$@"

@@ -3,20 +3,20 @@
     python -m tests.conformance.futures [--loop native|standard|uvloop] [MODULE ...]
 
 prints a table and fails unless every test passes but for the `DIFFERENCES`. Each test module runs in a process of its
-own, within a time limit. The tests are taken from the installed package `test`. Where that lacks them (Debian has them
-in a package of their own, some releases forgot to install them), `CPYTHON_TESTS` may name a folder that has them, such
-as the `Lib/test` of CPython's sources.
+own, within a time limit. `cpython_tests` tells where they are taken from.
 """
 
 import argparse
 import dataclasses
 import faulthandler
-import importlib.util
+import importlib
 import os
 import subprocess
 import sys
 import tempfile
 import unittest
+
+from . import cpython_tests
 
 LOOPS = ["native", "standard", "uvloop"]
 
@@ -48,15 +48,8 @@ _MODULES = ["as_completed", "future", "init", "shutdown", "thread_pool", "wait"]
 
 def modules_with_tests():
     """Names of the modules that have tests of threads and futures; none if they aren't installed."""
-    try:
-        import test.support
-    except ImportError:
-        return []
-    elsewhere = os.environ.get("CPYTHON_TESTS")
-    if elsewhere is not None and elsewhere not in test.__path__:
-        test.__path__.append(elsewhere)
     whole = "test.test_concurrent_futures"
-    spec = importlib.util.find_spec(whole)
+    spec = cpython_tests.find("test_concurrent_futures")
     if spec is None:
         return []
     if spec.submodule_search_locations is None:

@@ -2,13 +2,14 @@
 
 import pytest
 
+from .cpython_tests import why_skipped
 from .futures import LIMIT, modules_with_tests, run
 
 MODULES = modules_with_tests()
 
 if not MODULES:
-    reason = "this Python comes without the tests of concurrent.futures; CPYTHON_TESTS names no folder that has them"
-    MODULES = [pytest.param("test.test_concurrent_futures", marks=pytest.mark.skip(reason=reason))]
+    skipped = pytest.mark.skip(reason=why_skipped("concurrent.futures"))
+    MODULES = [pytest.param("test.test_concurrent_futures", marks=skipped)]
 
 
 @pytest.mark.timeout(LIMIT + 60)  # it is kept by `run`, which can tell what hangs
