@@ -6,9 +6,10 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from types import TracebackType
+from types import AsyncGeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._coroutines import close_unstarted
 from ._errors import LoopClosedError
 from ._native import boundary
 from ._single_task import Outcome, SingleTask, attempt, name_of, reraise
@@ -49,14 +50,17 @@ class SyncContextManager(AbstractContextManager[T_co, bool]):
         """Raises `RuntimeError` while it is entered already, and otherwise as `evaluate` does."""
         if self._held is not None:
             raise RuntimeError(f"{self._async_context_manager!r} has been entered and not been left")
-        self._held = Held(self._loop, self._async_context_manager)
+        held = Held(self._loop, self._async_context_manager)
+        held.start("__enter__")
+        self._held = held
         try:
-            value = self._held.enter("__enter__")
+            value = held.enter("__enter__")
+            result: T_co = value if self._convert is None else self._convert(value)
+            return result
         except BaseException:
             self._held = None
+            held.drop()
             raise
-        result: T_co = value if self._convert is None else self._convert(value)
-        return result
 
     @boundary
     def __exit__(
@@ -80,6 +84,9 @@ def check(given: object) -> None:
     hint = ""
     if hasattr(kind, "__enter__"):
         hint = ", which is a plain one: use it as it is"
+    elif inspect.iscoroutine(given):
+        close_unstarted(given)
+        hint = ": evaluate() it first, if it returns one"
     elif inspect.isfunction(given):
         hint = ": call the function first"
     raise TypeError(f"an async context manager was expected, got {given!r}{hint}")
@@ -88,21 +95,29 @@ def check(given: object) -> None:
 class Held(SingleTask):
     """An async context manager in its task, from `__aenter__` to `__aexit__`."""
 
+    next_call = "the end of its block"
+
     def __init__(
         self, loop: AsyncioThreadLoop, async_context_manager: AbstractAsyncContextManager[Any, Any]
     ) -> None:
-        generator = getattr(async_context_manager, "gen", None)  # of `asynccontextmanager`
-        super().__init__(loop, f"context of {name_of(generator or async_context_manager)}")
         self._async_context_manager = async_context_manager
+        generator = self.generator
+        super().__init__(loop, f"context of {name_of(generator or async_context_manager)}")
+        #: Nobody will leave it.
+        self._is_dropped = False
         #: What came of `__aexit__`, for whoever asks.
         self._left: Outcome = (False, None)
 
     # The thread that has the body.
 
     def enter(self, call: str) -> Any:
-        """What `__aenter__` gives."""
-        self.start(call)
-        return self.evaluate(self.ask(()))
+        """What `__aenter__` gives, once the task has been started."""
+        return self.evaluate(self.ask(()), call)
+
+    def drop(self) -> None:
+        """Has it left by itself. It may have been entered in the very moment in which the wait for it failed."""
+        self._is_dropped = True
+        self.future._cancel_once()
 
     def exit(self, body: Body) -> bool:
         """Whether `__aexit__` suppressed the error of the body."""
@@ -110,7 +125,7 @@ class Held(SingleTask):
             return False  # It goes on in the parent.
         if not self.is_over:
             try:
-                return self.evaluate(self.leave(body))
+                return self.evaluate(self.leave(*body), "__exit__")
             except LoopClosedError:
                 # The exit of the loop leaves it. If that gave up, nothing is known.
                 self.join()
@@ -128,11 +143,17 @@ class Held(SingleTask):
 
     # The loop's thread.
 
-    async def leave(self, body: Body) -> bool:
+    async def leave(self, *body: Any) -> bool:
         """The same on the loop."""
         if not self.is_over:
             await self.ask(body)
         return self._outcome(body)
+
+    @property
+    def generator(self) -> AsyncGeneratorType[Any, Any] | None:
+        """That of `asynccontextmanager`."""
+        generator = getattr(self._async_context_manager, "gen", None)
+        return generator if isinstance(generator, AsyncGeneratorType) else None
 
     def entered(self) -> None:
         """`__aenter__` has succeeded, and `__aexit__` is to come."""
@@ -140,23 +161,26 @@ class Held(SingleTask):
     async def serve(self) -> None:
         this = self._async_context_manager
         await self.next_request()
-        outcome = await attempt(type(this).__aenter__(this))
+        outcome = await attempt(type(this).__aenter__, this)
         is_wanted = self.answer(outcome)
         if outcome[1] is not None:
             return
         del outcome
-        self.entered()
+        if is_wanted:
+            self.entered()
+        else:
+            self._is_dropped = True  # The thread that entered has been interrupted, and won't leave.
         cancelled: asyncio.CancelledError | None = None
         body: Body
         try:
-            if not is_wanted:
-                raise asyncio.CancelledError  # The thread that entered has been interrupted, and won't leave.
+            if self._is_dropped:
+                raise asyncio.CancelledError
             body = await self.next_request()
         except asyncio.CancelledError as error:
             # Or a cancel scope, a timeout or a task group that it holds has ended, or the loop is being left.
             cancelled = error
-            body = (type(error), error, error.__traceback__)
-        suppressed, failure = await attempt(type(this).__aexit__(this, *body))
+            body = (type(error), error, None)
+        suppressed, failure = await attempt(type(this).__aexit__, this, *body)
         if failure is not None and failure is body[1]:
             # Raising it again is not suppressing it.
             suppressed, failure = False, None
@@ -164,7 +188,8 @@ class Held(SingleTask):
         if cancelled is not None and failure is None and not suppressed:
             failure = cancelled
         self._left = (suppressed and cancelled is None, failure)
-        if not self.answer((None, None)) and cancelled is None and failure is not None:
+        is_told = self.answer((None, None))
+        if failure is not None and not is_told and (cancelled is None or self._is_dropped):
             self.report(failure)
 
 
@@ -172,14 +197,31 @@ def enter_async_context(
     loop: AsyncioThreadLoop, async_context_manager: AbstractAsyncContextManager[T, Any]
 ) -> T:
     check(async_context_manager)
-    value: T = _Owned(loop, async_context_manager).enter("enter_async_context")
-    return value
+    held = _Owned(loop, async_context_manager)
+    held.start("enter_async_context")
+    try:
+        value: T = held.enter("enter_async_context")
+        return value
+    except BaseException:
+        held.drop()
+        raise
 
 
 class _Owned(Held):
     """A context that the loop leaves when it is left itself."""
 
+    next_call = "the end of the loop"
+
+    #: Those that are left with it.
+    _contexts: list[Held] | None = None
+
     def entered(self) -> None:
         session = self.loop._session
         if session is not None and session.loop is self.event_loop:
             session.contexts.append(self)
+            self._contexts = session.contexts
+
+    def finished(self) -> None:
+        super().finished()
+        if self._is_dropped and self._contexts is not None:
+            self._contexts.remove(self)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import _stacks
+from ._single_task import SingleTask
 
 if TYPE_CHECKING:
     from ._native import FutureCore
@@ -60,13 +61,17 @@ def _describe_task(session: Session, task: asyncio.Task[Any], future: FutureCore
     assert session.loop is not None
     coroutine = task.get_coro()
     name = getattr(coroutine, "__qualname__", None) or type(coroutine).__name__
-    facts = [_stacks.state_of(task, session.loop)]
+    resting = SingleTask.resting(task)
+    facts = [f"waiting for {resting.next_call}" if resting else _stacks.state_of(task, session.loop)]
     facts.append("made by a coroutine" if future is None else _age(future))
     lines = [f"task {task.get_name()}, {name}: {', '.join(facts)}"]
     lines += _stacks.creation_of(task) if future is None else _origin(session, future)
     waiting = [other.get_name() for other in _stacks.awaiting_tasks(task)]
     lines += [f"  waited for by task {other}" for other in waiting if other != session.WIND_DOWN]
-    stack = _stacks.stack_of(task, session.loop, session.thread.ident)
+    if resting:
+        stack = _stacks.stack_of_generator(resting.generator)
+    else:
+        stack = _stacks.stack_of(task, session.loop, session.thread.ident)
     return "\n".join([*lines, *([stack] if stack else [])])
 
 

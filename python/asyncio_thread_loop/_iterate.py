@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import inspect
 import operator
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
-from types import TracebackType
+from types import AsyncGeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from ._coroutines import close_unstarted
 from ._errors import LoopClosedError
 from ._native import boundary
-from ._single_task import Outcome, SingleTask, attempt, name_of, reraise
+from ._single_task import Outcome, SingleTask, name_of, raised, reraise
 
 if TYPE_CHECKING:
     from ._loop import AsyncioThreadLoop
@@ -161,42 +162,72 @@ class _Iteration(SingleTask):
     def __init__(self, loop: AsyncioThreadLoop, async_iterable: AsyncIterable[Any]) -> None:
         super().__init__(loop, f"iteration of {name_of(async_iterable)}")
         self._async_iterable = async_iterable
+        #: Nobody will take items any more, or ask how it ended.
+        self._is_dropped = False
+        #: What came without being asked for: when a scope that a generator holds has ended, and at the end.
+        self._unasked: deque[Outcome] = deque()
         # The rest is for the loop's thread alone.
         self._iterator: Any = None
         self._has_ended = False
+        #: Whether it was asked to end.
+        self.is_closing = False
         self._is_cancelled_to_end = False
-        #: Whether somebody waits for the end, and can be told how it went.
-        self._end_is_awaited = False
-        #: The error that nobody has been told of.
-        self._untold: BaseException | None = None
 
     # The threads that take items.
 
     def close(self) -> None:
-        if self.has_nothing_to_say or self.is_inherited:
+        if self.is_inherited:
             return
-        try:
-            self.evaluate(self._close())
-        except LoopClosedError:
-            self.join()
+        if not self.is_over:
+            try:
+                self.evaluate(self._close(), "close")
+            except LoopClosedError:
+                self.join()
+        self.discard()
+        while self._unasked:
+            _, error = self._unasked.popleft()
+            # That it was cancelled is no news for whoever ends it.
+            if not isinstance(error, asyncio.CancelledError):
+                self.tell(error)
 
     def abandon(self) -> None:
         """Ends it without waiting: from any thread, in the middle of anything."""
-        if self.event_loop is None or self.has_nothing_to_say or self.is_inherited:
+        if self.is_inherited:
             return
-        # A loop that has been closed has ended it.
-        with contextlib.suppress(RuntimeError):
-            self.event_loop.call_soon_threadsafe(self._abandon)
+        self._is_dropped = True
+        # In this order: what ends meanwhile has looked only after it was over.
+        if self.is_over:
+            self.report_unasked()
+        elif self.event_loop is not None:
+            # A loop that has been closed has ended it.
+            with contextlib.suppress(RuntimeError):
+                self.event_loop.call_soon_threadsafe(self._end)
 
-    @property
-    def has_nothing_to_say(self) -> bool:
-        return self.is_over and self._untold is None
+    def take_unasked(self) -> Any:
+        """What is left when it is over: an item, an error to raise, and finally nothing. After `close` that has it all."""
+        if self.is_closing or not self._unasked:
+            return _END
+        item, error = self._unasked.popleft()
+        self.tell(error)
+        return item
 
-    def tell(self) -> None:
-        """Raises the error that nobody has been told of, if there is one."""
-        error, self._untold = self._untold, None
+    def tell(self, error: BaseException | None) -> None:
+        """Raises an error that didn't come by way of `evaluate`, which notes where that was called."""
         if error is not None:
+            with contextlib.suppress(Exception):  # of one that takes no notes
+                error.add_note(f"submitted at {self.future._origin}")
             reraise(error)
+
+    def discard(self) -> None:
+        """Forgets items that nobody will take."""
+
+    def report_unasked(self) -> None:
+        """Tells of the errors that nobody will ask for."""
+        self.discard()
+        while self._unasked:
+            _, error = self._unasked.popleft()
+            if error is not None:
+                self.report(error)
 
     # The loop's thread.
 
@@ -205,21 +236,28 @@ class _Iteration(SingleTask):
         assert self.task is not None
         return not (self._has_ended or self.is_closing or self.task.cancelling())
 
+    @property
+    def generator(self) -> AsyncGeneratorType[Any, Any] | None:
+        return self._iterator if isinstance(self._iterator, AsyncGeneratorType) else None
+
     async def serve(self) -> None:
         assert self.task is not None
+        self.is_closing = self._is_dropped
         try:
             self._iterator = aiter(self._async_iterable)
         except BaseException as error:
-            self._untold, self._has_ended = error, True
+            self._unasked.append(raised(error))
+            return
         await self.make_items()
         if self._is_cancelled_to_end:
             self.task.uncancel()
         if not self._has_ended and self._is_ours_to_close():
-            _, failure = await attempt(self._iterator.aclose())
+            _, failure = await self.make("aclose")
+            if isinstance(failure, BaseExceptionGroup):
+                # A task group that it holds makes an error of everything, the end it was asked for included.
+                _, failure = failure.split(GeneratorExit)
             if failure is not None:
-                self._untold = failure
-        if self.is_closing and not self._end_is_awaited:
-            self._report()
+                self._unasked.append((None, failure))
 
     async def make_items(self) -> None:
         raise NotImplementedError
@@ -228,19 +266,18 @@ class _Iteration(SingleTask):
         """Makes an item."""
         try:
             return await getattr(self._iterator, method)(*args), None
-        except StopAsyncIteration:
+        except BaseException as error:
+            return self.failed(error)
+
+    def failed(self, error: BaseException) -> Outcome:
+        """What came of an attempt to make an item."""
+        if isinstance(error, StopAsyncIteration):
             self._has_ended = True
             return _END, None
-        except BaseException as error:
-            # A generator that has raised has ended, too. Other iterators may go on.
-            self._has_ended = self._is_generator
-            return None, error
-
-    def keep_error(self, outcome: Outcome) -> None:
-        """For whoever asks next. That the end was asked for is no error."""
-        _, error = outcome
-        if not (self.is_closing and isinstance(error, asyncio.CancelledError)):
-            self._untold = error
+        # A generator is over when its frame is gone; one that refused what it was given, or that somebody else runs,
+        # isn't. Other iterators may go on.
+        self._has_ended = self._is_generator and getattr(self._iterator, "ag_frame", None) is None
+        return raised(error)
 
     async def cancel_between(self, cancelled: asyncio.CancelledError) -> Outcome:
         """The task was cancelled between two items: a cancel scope or a timeout that the generator holds across its
@@ -248,10 +285,17 @@ class _Iteration(SingleTask):
 
         Returns what it made of that. Other iterators hold nothing: they end.
         """
+        cancelled.__traceback__ = None
         if self._is_generator:
             return await self.make("athrow", cancelled)
-        self._has_ended = True
         return None, cancelled
+
+    def keep(self, outcome: Outcome) -> None:
+        """For whoever asks next; or for nobody, if the end was asked for, which may have cancelled it."""
+        item, error = outcome
+        is_moot = self.is_closing and (error is None or isinstance(error, asyncio.CancelledError))
+        if not (is_moot or item is _END):
+            self._unasked.append(outcome)
 
     @property
     def _is_generator(self) -> bool:
@@ -265,98 +309,101 @@ class _Iteration(SingleTask):
 
     async def _close(self) -> None:
         assert self.task is not None
-        self._end_is_awaited = True
         self._end()
         try:
             await asyncio.wait({self.task})
         except asyncio.CancelledError:
             await self.cancel()
             raise
-        self.tell()
-
-    def _abandon(self) -> None:
-        if self.is_over:
-            self._report()
-        else:
-            self._end()
 
     def _end(self) -> None:
         if self.is_over or self.is_closing:
             return
+        assert self.task is not None
         self.is_closing = True
-        if not self.wake():
+        if not self.wake() and not self.task.cancelling():
             # In the middle of an item.
-            assert self.task is not None
             self._is_cancelled_to_end = self.task.cancel()
 
-    def _report(self) -> None:
-        """Tells of an error that nobody will ask for."""
-        error, self._untold = self._untold, None
-        if error is not None:
-            self.report(error)
+    def finished(self) -> None:
+        if self._is_dropped:
+            self.report_unasked()
 
 
 class _OnDemand(_Iteration):
     """Makes an item when one is asked for."""
 
-    _is_in_use = False
+    next_call = "next()"
+
+    def __init__(self, loop: AsyncioThreadLoop, async_iterable: AsyncIterable[Any]) -> None:
+        super().__init__(loop, async_iterable)
+        self._in_use = threading.Lock()
 
     def next(self) -> Any:
-        return self._take("__anext__")
+        return self._take("next", "__anext__")
 
     def send(self, value: Any) -> Any:
-        return self._take("asend", value)
+        return self._take("send", "asend", value)
 
     def throw(self, error: BaseException | type[BaseException]) -> Any:
-        return self._take("athrow", error)
-
-    def _take(self, method: str, *args: Any) -> Any:
-        if self._is_in_use:
-            raise ValueError(f"the {self._what} is in use by another thread")
         if self.is_over:
-            self.tell()
-            raise StopIteration
-        self._is_in_use = True
+            raise error
+        return self._take("throw", "athrow", error)
+
+    def _take(self, call: str, method: str, *args: Any) -> Any:
+        if not self._in_use.acquire(blocking=False):
+            if self.is_inherited:
+                raise self._gone()
+            raise ValueError(f"the {self._what} is in use by another thread")
         try:
-            item = self.evaluate(self._make(method, *args))
+            item = self.take_unasked() if self.is_over else self.evaluate(self._ask(method, *args), call)
         finally:
-            self._is_in_use = False
+            self._in_use.release()
         if item is _END:
             raise StopIteration
         return item
 
-    async def _make(self, method: str, *args: Any) -> Any:
-        if not self.is_over:
-            return await self.ask((method, args))
-        self.tell()
-        return _END
+    # The loop's thread.
+
+    async def _ask(self, method: str, *args: Any) -> Any:
+        return self.take_unasked() if self.is_over else await self.ask((method, args))
 
     async def make_items(self) -> None:
-        unasked: Outcome | None = None
         while self.goes_on:
             cancelled: asyncio.CancelledError | None = None
             try:
                 request = await self.next_request()
             except asyncio.CancelledError as error:
                 cancelled = error
+            if self.is_closing:
+                break
             if cancelled is not None:
-                unasked = await self.cancel_between(cancelled)
+                self.keep(await self.cancel_between(cancelled))
                 cancelled = None
             elif request is not None:
                 method, args = request
-                outcome, unasked = unasked or await self.make(method, *args), None
-                if self.is_closing or not self.answer(outcome):
-                    self.keep_error(outcome)
+                if self._unasked and method != "athrow":
+                    outcome = self._unasked.popleft()
+                else:
+                    outcome = await self.make(method, *args)
+                self._hand_over(outcome)
                 del outcome
-        if unasked is not None:
-            self.keep_error(unasked)
+
+    def _hand_over(self, outcome: Outcome) -> None:
+        if self.is_closing or not self.answer(outcome):
+            self.keep(outcome)
 
     def finished(self) -> None:
-        self.answer((_END, None))
+        super().finished()
+        if self.is_asked:
+            is_left = self._unasked and not self.is_closing
+            self.answer(self._unasked.popleft() if is_left else (_END, None))
 
 
 class _Ahead(_Iteration):
     """Makes items ahead of those who take them, so many at most."""
+
+    next_call = "next(), while its buffer is full"
 
     def __init__(self, loop: AsyncioThreadLoop, async_iterable: AsyncIterable[Any], prefetch: int) -> None:
         super().__init__(loop, async_iterable)
@@ -366,28 +413,33 @@ class _Ahead(_Iteration):
         self._is_full = False
         self._low = prefetch // 2
         # The rest is for the loop's thread alone.
+        self._is_awaited = False
         self._arrived = asyncio.Event()
-        self._turn_ends = 0.0
 
     # The threads that take items.
 
     def next(self) -> Any:
-        items = self._items
+        if self.is_inherited:
+            raise self._gone()
         while True:
             # In this order: the last items are there before it is over.
             is_over = self.is_over
             try:
-                item = items.popleft()
+                item = self._items.popleft()
                 break
             except IndexError:
-                if is_over:
-                    self.tell()
-                    raise StopIteration from None
-                self.evaluate(self._arrival())
-        if self._is_full and len(items) <= self._low:
+                pass
+            if not is_over:
+                self.evaluate(self._arrival(), "next")
+                continue
+            item = self.take_unasked()
+            if item is _END:
+                raise StopIteration
+            return item
+        if self._is_full and len(self._items) <= self._low:
             self._make_room()
         if type(item) is _Failure:
-            reraise(item.error)
+            self.tell(item.error)
         return item
 
     def send(self, value: Any) -> Any:
@@ -399,6 +451,14 @@ class _Ahead(_Iteration):
         raise RuntimeError(
             "nothing can be thrown into an async generator whose items are made ahead: use prefetch=0"
         )
+
+    def discard(self) -> None:
+        # One by one: other threads may take some meanwhile.
+        while self._items:
+            with contextlib.suppress(IndexError):
+                item = self._items.popleft()
+                if type(item) is _Failure:
+                    self.report(item.error)
 
     def _make_room(self) -> None:
         self._is_full = False
@@ -414,6 +474,7 @@ class _Ahead(_Iteration):
         try:
             while not (self._items or self.is_over):
                 self.wake()
+                self._is_awaited = True
                 self._arrived.clear()
                 await self._arrived.wait()
         except asyncio.CancelledError:
@@ -423,20 +484,18 @@ class _Ahead(_Iteration):
     async def make_items(self) -> None:
         while self.goes_on:
             cancelled: asyncio.CancelledError | None = None
-            if len(self._items) >= self._prefetch or time.monotonic() >= self._turn_ends:
-                try:
-                    await self._pause()
-                except asyncio.CancelledError as error:
-                    cancelled = error
+            try:
+                await self._pause()
+            except asyncio.CancelledError as error:
+                cancelled = error
             if self.is_closing:
                 break
             if cancelled is None:
-                outcome = await self.make("__anext__")
+                await self._make_some()
             else:
-                outcome = await self.cancel_between(cancelled)
+                item, failure = await self.cancel_between(cancelled)
                 cancelled = None
-            self._deliver(outcome)
-            del outcome
+                self._deliver(item if failure is None else _Failure(failure))
 
     async def _pause(self) -> None:
         """Lets the rest of the loop have its turn, and rests until fewer items are waiting than may."""
@@ -447,20 +506,31 @@ class _Ahead(_Iteration):
             if len(self._items) >= self._prefetch:
                 await self.rest()
         self._is_full = False
-        self._turn_ends = time.monotonic() + _TURN
 
-    def _deliver(self, outcome: Outcome) -> None:
-        item, failure = outcome
+    async def _make_some(self) -> None:
+        """Makes items until there are enough, or the rest of the loop is to have its turn."""
+        assert self.task is not None
+        make = self._iterator.__anext__
+        items, enough, deliver = self._items, self._prefetch, self._deliver
+        is_cancelled, now = self.task.cancelling, time.monotonic
+        ends = now() + _TURN
+        try:
+            while True:
+                deliver(await make())
+                if len(items) >= enough or now() >= ends or self.is_closing or is_cancelled():
+                    break
+        except BaseException as error:
+            item, failure = self.failed(error)
+            deliver(item if failure is None else _Failure(failure))
+
+    def _deliver(self, item: Any) -> None:
         if self.is_closing:
-            self.keep_error(outcome)
-            return
-        if failure is not None:
-            item = _Failure(failure)
-        elif item is _END:
-            return
-        self._items.append(item)
-        if not self._arrived.is_set():
-            self._arrived.set()
+            self.keep((None, item.error if type(item) is _Failure else None))
+        elif item is not _END:
+            self._items.append(item)
+            if self._is_awaited:
+                self._is_awaited = False
+                self._arrived.set()
 
     def finished(self) -> None:
         super().finished()

@@ -16,13 +16,13 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _dump, _stacks, _watchdog
 from ._event_loop import EventLoop
 from ._native import Portal, Waiting, Watchdog
-from ._single_task import attempt, reraise, serves
+from ._single_task import SingleTask, attempt, reraise
 
 if TYPE_CHECKING:
     from ._context_managers import Body, Held
@@ -144,18 +144,24 @@ class Session:
             loop.call_soon_threadsafe(self._begin_to_leave, cancel)
 
     def leave(self, *, cancel: bool, timeout: float | None) -> None:
-        """Asks and waits for the exit. After `timeout` seconds it gives up: every caller gets a `LoopClosedError`.
-
-        Raises `DeadlockError`, before it asks, on a thread whose own loop this one waits for; and when it is over, what
-        leaving the contexts raised.
-        """
-        with Waiting(self.portal, self, timeout is not None):
-            self._exit_is_awaited = True
-            self.ask_to_leave(cancel=cancel)
-            self._wait(timeout)
+        """Ends it, and raises what leaving the contexts raised."""
+        self._exit_is_awaited = True
+        try:
+            self.end(cancel=cancel, timeout=timeout)
+        finally:
+            self._exit_is_awaited = False
         failure, self._exit_failure = self._exit_failure, None
         if failure is not None:
             reraise(failure)
+
+    def end(self, *, cancel: bool, timeout: float | None) -> None:
+        """Asks and waits for the exit. After `timeout` seconds it gives up: every caller gets a `LoopClosedError`.
+
+        Raises `DeadlockError`, before it asks, on a thread whose own loop this one waits for.
+        """
+        with Waiting(self.portal, self, timeout is not None):
+            self.ask_to_leave(cancel=cancel)
+            self._wait(timeout)
 
     def done(self) -> bool:
         """Whether the exit is over."""
@@ -370,21 +376,20 @@ class Session:
 
     async def _leave_contexts(self) -> None:
         """The last one first. Each sees what the `with` block raised, or what a context inside it did."""
-        kind, error, traceback = self.body
+        body = self.body
         while self.contexts:
             held = self.contexts.pop()
-            _, failure = await attempt(held.leave((kind, error, traceback)))
+            _, failure = await attempt(held.leave, *body)
             if failure is not None:
-                if failure.__context__ is None and failure is not error:
-                    failure.__context__ = error
+                _chain(failure, body[1])
                 self._exit_failure = failure
-                kind, error, traceback = type(failure), failure, failure.__traceback__
+                body = (type(failure), failure, failure.__traceback__)
 
     async def _submitted_work_ends(self, hurry: asyncio.Event) -> None:
         assert self.portal is not None
         hurried = asyncio.create_task(hurry.wait(), name=self.WIND_DOWN)
         while not hurried.done():
-            tasks = [task for task in self._submitted_tasks() if not serves(task)]
+            tasks = [task for task in self._submitted_tasks() if not SingleTask.serves(task)]
             if not tasks:
                 break
             everything = asyncio.create_task(asyncio.wait(tasks), name=self.WIND_DOWN)
@@ -416,6 +421,26 @@ class Session:
         self._on_end(self)
         self._started.set()
         self._over.set()
+
+
+def _chain(error: BaseException, earlier: BaseException | None) -> None:
+    """Has an error show the earlier one that was being handled when it was raised."""
+    if earlier is None:
+        return
+    known = list(_contexts_of(earlier))
+    for at in list(_contexts_of(error)):
+        if at in known:
+            return
+        if at.__context__ is None or at.__context__ in known:
+            at.__context__ = earlier
+
+
+def _contexts_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, the one in whose handling it was raised, and so on."""
+    at: BaseException | None = error
+    while at is not None:
+        yield at
+        at = at.__context__
 
 
 def _end_child(raised: BaseException | None) -> NoReturn:
@@ -467,7 +492,7 @@ def _close_all() -> None:
             timeout = session.exit_timeout
             left = None if timeout is None else max(0.0, began + timeout - time.monotonic())
             try:
-                session.leave(cancel=True, timeout=left)
+                session.end(cancel=True, timeout=left)
             except SystemExit:
                 # A signal handler asks for what is going on already.
                 continue

@@ -13,30 +13,26 @@ import concurrent.futures
 import contextlib
 import contextvars
 import weakref
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ._coroutines import cancel_once
-from ._errors import ForkedError, LoopClosedError
+from ._errors import DeadlockError, ForkedError, LoopClosedError
 from ._future import Future
 
 if TYPE_CHECKING:
     from ._loop import AsyncioThreadLoop
     from ._native import Portal
 
-__all__ = ["Outcome", "SingleTask", "attempt", "name_of", "reraise", "serves"]
+__all__ = ["Outcome", "SingleTask", "attempt", "name_of", "raised", "reraise"]
 
 T = TypeVar("T")
 
 #: What came of something that was awaited: a value, or an error.
 Outcome = tuple[Any, BaseException | None]
 
-_serving: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-
-
-def serves(task: asyncio.Task[Any]) -> bool:
-    """Whether a task only waits for what threads ask of it: it has no end of its own that could be waited for."""
-    return task in _serving
+_serving: weakref.WeakKeyDictionary[asyncio.Task[Any], weakref.ref[SingleTask]] = weakref.WeakKeyDictionary()
 
 
 def name_of(something: object) -> str:
@@ -44,21 +40,29 @@ def name_of(something: object) -> str:
     return str(getattr(something, "__qualname__", None) or type(something).__qualname__)
 
 
-async def attempt(awaitable: Awaitable[Any]) -> Outcome:
-    """Awaits it, and returns whatever comes of it."""
+async def attempt(async_fn: Callable[..., Awaitable[Any]], *args: Any) -> Outcome:
+    """Calls it and awaits that, and returns whatever comes of it."""
     try:
-        return await awaitable, None
+        return await async_fn(*args), None
     except BaseException as error:
-        return None, error
+        return raised(error)
+
+
+def raised(error: BaseException) -> Outcome:
+    """What came of an await in the calling function, without the frame of that: what it was given may be the error."""
+    assert error.__traceback__ is not None
+    return None, error.with_traceback(error.__traceback__.tb_next)
 
 
 def reraise(error: BaseException) -> NoReturn:
-    """Raises an error of the loop's where it comes out."""
+    """Raises an error of the loop's where it comes out. What its caller handles just now has nothing to do with it."""
     if isinstance(error, asyncio.CancelledError):
         raise concurrent.futures.CancelledError from None
+    context = error.__context__
     try:
         raise error
     finally:
+        error.__context__ = context
         del error
 
 
@@ -69,7 +73,7 @@ class SingleTask:
         self.loop = loop
         self._what = what
         self.future: Future[None]
-        self._portal: Portal | None = None
+        self._portal: Portal
         # The rest is for the loop's thread alone.
         self.event_loop: asyncio.AbstractEventLoop | None = None
         self.task: asyncio.Task[None] | None = None
@@ -92,33 +96,77 @@ class SingleTask:
         coroutine: Any = self._run()
         coroutine.__qualname__ = self._what  # which `dump()` shows
         self.future = self.loop.submit(coroutine)
-        self._portal = self.loop._portal
+        portal = self.loop._portal
+        if portal is None:
+            raise LoopClosedError(f"the loop was closed before this {self._what} began")
+        self._portal = portal
 
     @property
     def is_inherited(self) -> bool:
         """Whether this is a forked child, and the task its parent's."""
-        return self._portal is not None and self._portal.is_stale
+        return self._portal.is_stale
 
-    def evaluate(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def evaluate(self, coroutine: Coroutine[Any, Any, T], call: str) -> T:
         """Runs an ask on the loop that has the task.
 
-        Raises `LoopClosedError` if that one has been closed, `ForkedError` in a forked child.
+        Raises `LoopClosedError` if that one has been closed, `ForkedError` in a forked child, `DeadlockError` that
+        names the call on the loop's own thread.
         """
         portal = self._portal
-        if portal is None or self.loop._portal is not portal or portal.is_stale:
+        if self.loop._portal is not portal or portal.is_stale:
             coroutine.close()
             raise self._gone()
-        return self.loop.evaluate(coroutine)
+        try:
+            return self.loop.evaluate(coroutine)
+        except DeadlockError as error:
+            refusal = error
+        self.loop._refuse_own_thread(call)
+        raise refusal  # It is another one, of a circle of loops or of what was asked for.
 
     def join(self) -> None:
         """Waits for the end of the task, which the exit of the loop has asked to end."""
         with contextlib.suppress(Exception):
             self.future.result()
 
+    def report(self, error: BaseException) -> None:
+        """Tells the loop's exception handler of an error that nobody will ask for. From any thread."""
+        if isinstance(error, asyncio.CancelledError):
+            return
+        assert self.event_loop is not None
+        report = {"message": f"the {self._what} failed at its end", "exception": error}
+        if asyncio._get_running_loop() is not self.event_loop:
+            # On the loop's thread, as all reports; unless it has been closed.
+            with contextlib.suppress(RuntimeError):
+                self.event_loop.call_soon_threadsafe(self.event_loop.call_exception_handler, report)
+                return
+        self.event_loop.call_exception_handler(report)
+
     def _gone(self) -> Exception:
-        if self.is_inherited:
+        if self._portal.is_stale:
             return ForkedError(f"this {self._what} belongs to the process that forked this one")
         return LoopClosedError(f"the loop that had this {self._what} has been closed")
+
+    # Whoever describes what goes on.
+
+    #: What it waits for when it rests.
+    next_call: str
+
+    @staticmethod
+    def serves(task: asyncio.Task[Any]) -> bool:
+        """Whether a task is of this kind: it has no end of its own that could be waited for."""
+        return task in _serving
+
+    @staticmethod
+    def resting(task: asyncio.Task[Any]) -> SingleTask | None:
+        """Whose task it is, if it is of this kind and has nothing to do."""
+        reference = _serving.get(task)
+        this = None if reference is None else reference()
+        return None if this is None or this._resting is None else this
+
+    @property
+    def generator(self) -> AsyncGeneratorType[Any, Any] | None:
+        """What is suspended meanwhile, if it is a generator."""
+        return None
 
     # The loop's thread.
 
@@ -181,12 +229,17 @@ class SingleTask:
             self._resting.set_result(None)
         return True
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return self._answer is not None and not self._answer.done()
+
     def answer(self, outcome: Outcome) -> bool:
         """Answers whoever asked. False if nobody waits for it any more."""
-        answer, self._answer = self._answer, None
-        if answer is None or answer.done():
+        if not self.is_asked:
             return False
-        answer.set_result(outcome)
+        assert self._answer is not None
+        self._answer.set_result(outcome)
         if self.loop._carries_context_back:
             self._context, before = contextvars.copy_context(), self._context
             self._changes = {
@@ -196,19 +249,12 @@ class SingleTask:
             }
         return True
 
-    def report(self, error: BaseException) -> None:
-        """Tells the loop's exception handler of an error that nobody will ask for."""
-        if not isinstance(error, asyncio.CancelledError):
-            assert self.event_loop is not None
-            message = f"the {self._what} failed at its end"
-            self.event_loop.call_exception_handler({"message": message, "exception": error})
-
     async def _run(self) -> None:
         self.event_loop = asyncio.get_running_loop()
         self.task = asyncio.current_task()
         self._context = contextvars.copy_context()
         assert self.task is not None
-        _serving.add(self.task)
+        _serving[self.task] = weakref.ref(self)
         try:
             await self.serve()
         finally:

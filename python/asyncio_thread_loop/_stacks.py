@@ -25,6 +25,7 @@ __all__ = [
     "is_machinery",
     "is_ours",
     "stack_of",
+    "stack_of_generator",
     "state_of",
     "thread_name",
 ]
@@ -68,6 +69,12 @@ def stack_of(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, thread: i
     if frames and task is asyncio.current_task(loop):
         frames = list(_frames_up_to(frames[0], frame_of(thread))) or frames
     return _format(frames)
+
+
+def stack_of_generator(generator: AsyncGeneratorType[Any, Any] | None) -> str:
+    """Where an async generator is suspended that nobody awaits just now."""
+    frame = None if generator is None else generator.ag_frame
+    return "" if frame is None else _format([frame])
 
 
 def creation_of(task: asyncio.Task[Any]) -> list[str]:
