@@ -10,7 +10,7 @@ from types import AsyncGeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._coroutines import close_unstarted
-from ._errors import LoopClosedError
+from ._errors import DeadlockError, LoopClosedError
 from ._native import boundary
 from ._single_task import Outcome, SingleTask, attempt, name_of, reraise
 
@@ -73,7 +73,12 @@ class SyncContextManager(AbstractContextManager[T_co, bool]):
         held, self._held = self._held, None
         if held is None:
             raise RuntimeError(f"{self._async_context_manager!r} has not been entered")
-        return held.exit((exc_type, exc_val, exc_tb))
+        try:
+            return held.exit((exc_type, exc_val, exc_tb))
+        except DeadlockError:
+            if not held.is_over:
+                self._held = held  # It was refused, and is still to be left.
+            raise
 
 
 def check(given: object) -> None:

@@ -204,7 +204,7 @@ class _Iteration(SingleTask):
                 self.event_loop.call_soon_threadsafe(self._end)
 
     def take_unasked(self) -> Any:
-        """What is left when it is over: an item, an error to raise, and finally nothing. After `close` that has it all."""
+        """What is left when it is over: an item, an error to raise, and finally nothing. After `close` nothing is."""
         if self.is_closing or not self._unasked:
             return _END
         item, error = self._unasked.popleft()

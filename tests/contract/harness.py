@@ -13,6 +13,8 @@ import tempfile
 import threading
 import time
 
+import pytest
+
 from .process_group import ProcessGroup
 
 WAIT = 20.0
@@ -108,6 +110,16 @@ async def echo(value):
 
 async def forever():
     await asyncio.Event().wait()
+
+
+needs_eager_tasks = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="tasks that start eagerly are new in CPython 3.12"
+)
+
+
+def eager(loop, coroutine, **options):
+    """A task factory: `asyncio.eager_task_factory`, also for a uvloop that knows it not well enough."""
+    return asyncio.Task(coroutine, loop=loop, **{**options, "eager_start": True})
 
 
 def until(condition):

@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import gc
 import inspect
+import itertools
 import sys
 import threading
 import weakref
@@ -15,7 +16,7 @@ import pytest
 
 from asyncio_thread_loop import DeadlockError, LoopClosedError, SyncGenerator, SyncIterator
 
-from .harness import WAIT, Caller, Sleeper, Stubborn, answer, until
+from .harness import WAIT, Caller, Sleeper, Stubborn, answer, eager, needs_eager_tasks, until
 
 AHEAD = [1, 2, 100]
 
@@ -319,8 +320,8 @@ def test_a_scope_that_is_closed_early_leaves_no_cancellation_behind(loop, prefet
     async def numbers():
         try:
             with anyio.fail_after(WAIT):
-                yield 1
-                yield 2
+                while True:
+                    yield 1
         finally:
             await anyio.sleep(0)
             cancelling.append(asyncio.current_task().cancelling())
@@ -982,7 +983,7 @@ def test_threads_that_share_one_iterator_lose_and_duplicate_nothing(loop, ahead)
     taken = [caller.outcome() for caller in [Caller(take) for _ in range(4)]]
     for each in taken:
         assert each == sorted(each)
-    assert sorted(sum(taken, [])) == list(range(2000))
+    assert sorted(itertools.chain(*taken)) == list(range(2000))
 
 
 def test_only_one_thread_at_a_time_takes_what_is_made_on_demand(loop):
@@ -1346,7 +1347,7 @@ def test_hints_for_what_was_meant(loop):
 )
 def test_a_bad_prefetch_is_refused_and_nothing_is_begun(loop, prefetch, error):
     numbers = Numbers()
-    with pytest.raises(error, match="prefetch|integer"):
+    with pytest.raises(error, match=r"prefetch|integer"):
         loop.iterate(numbers(), prefetch=prefetch)
     is_quiet(loop)
     assert numbers.made == 0
@@ -1428,9 +1429,9 @@ def test_one_iteration_within_another(loop, prefetch):
 # Task factories
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio.eager_task_factory is new in CPython 3.12")
+@needs_eager_tasks
 def test_with_eager_tasks(loop, prefetch):
-    loop.loop.set_task_factory(asyncio.eager_task_factory)
+    loop.loop.set_task_factory(eager)
     test_one_task_from_the_first_item_to_the_cleanup(loop, prefetch)
     test_every_item_comes_once_and_in_order(loop, prefetch, at_once, 1000)
     test_an_error_comes_after_the_items_before_it(loop, prefetch)
