@@ -168,9 +168,10 @@ class Held(SingleTask):
         await self.next_request()
         outcome = await attempt(type(this).__aenter__, this)
         is_wanted = self.answer(outcome)
-        if outcome[1] is not None:
+        is_entered = outcome[1] is None
+        del outcome  # An error leads to this frame.
+        if not is_entered:
             return
-        del outcome
         if is_wanted:
             self.entered()
         else:
@@ -196,6 +197,7 @@ class Held(SingleTask):
         is_told = self.answer((None, None))
         if failure is not None and not is_told and (cancelled is None or self._is_dropped):
             self.report(failure)
+        del body, cancelled, failure  # Errors lead to this frame.
 
 
 def enter_async_context(

@@ -169,8 +169,6 @@ class _Iteration(SingleTask):
         # The rest is for the loop's thread alone.
         self._iterator: Any = None
         self._has_ended = False
-        #: Whether it was asked to end.
-        self.is_closing = False
         self._is_cancelled_to_end = False
 
     # The threads that take items.
@@ -252,22 +250,28 @@ class _Iteration(SingleTask):
         if self._is_cancelled_to_end:
             self.task.uncancel()
         if not self._has_ended and self._is_ours_to_close():
+            self.is_ending = True
             _, failure = await self.make("aclose")
             if isinstance(failure, BaseExceptionGroup):
                 # A task group that it holds makes an error of everything, the end it was asked for included.
                 _, failure = failure.split(GeneratorExit)
             if failure is not None:
                 self._unasked.append((None, failure))
+            del failure
 
     async def make_items(self) -> None:
         raise NotImplementedError
 
     async def make(self, method: str, *args: Any) -> Outcome:
         """Makes an item."""
+        awaitable = None
         try:
-            return await getattr(self._iterator, method)(*args), None
+            awaitable = getattr(self._iterator, method)(*args)
+            return await awaitable, None
         except BaseException as error:
             return self.failed(error)
+        finally:
+            del args, awaitable  # What was thrown leads to this frame.
 
     def failed(self, error: BaseException) -> Outcome:
         """What came of an attempt to make an item."""
@@ -286,9 +290,10 @@ class _Iteration(SingleTask):
         Returns what it made of that. Other iterators hold nothing: they end.
         """
         cancelled.__traceback__ = None
-        if self._is_generator:
-            return await self.make("athrow", cancelled)
-        return None, cancelled
+        try:
+            return await self.make("athrow", cancelled) if self._is_generator else (None, cancelled)
+        finally:
+            del cancelled  # It leads to this frame.
 
     def keep(self, outcome: Outcome) -> None:
         """For whoever asks next; or for nobody, if the end was asked for, which may have cancelled it."""
@@ -387,7 +392,7 @@ class _OnDemand(_Iteration):
                 else:
                     outcome = await self.make(method, *args)
                 self._hand_over(outcome)
-                del outcome
+                del request, args, outcome  # An error leads to this frame.
 
     def _hand_over(self, outcome: Outcome) -> None:
         if self.is_closing or not self.answer(outcome):
@@ -494,8 +499,8 @@ class _Ahead(_Iteration):
                 await self._make_some()
             else:
                 item, failure = await self.cancel_between(cancelled)
-                cancelled = None
                 self._deliver(item if failure is None else _Failure(failure))
+                del cancelled, failure  # They lead to this frame.
 
     async def _pause(self) -> None:
         """Lets the rest of the loop have its turn, and rests until fewer items are waiting than may."""
@@ -522,6 +527,7 @@ class _Ahead(_Iteration):
         except BaseException as error:
             item, failure = self.failed(error)
             deliver(item if failure is None else _Failure(failure))
+            del failure  # It leads to this frame.
 
     def _deliver(self, item: Any) -> None:
         if self.is_closing:

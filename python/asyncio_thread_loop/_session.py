@@ -356,7 +356,7 @@ class Session:
         this = asyncio.current_task()
         # What was cancelled before may be cleaning up, which a second cancellation would cut short. Or it swallowed the
         # first one and needs a second: it gets that when its grace is over.
-        spared = {task for task in tasks_left() if task.cancelling()}
+        spared = {task for task in tasks_left() if task.cancelling() or SingleTask.ends(task)}
         asked = set(spared)
         grace = GRACE if self.exit_timeout is None else min(GRACE, self.exit_timeout / 2)
         # Cleanup may start tasks and await them: those get their turn to be cancelled when it has ended.

@@ -81,6 +81,8 @@ class SingleTask:
         self.is_over = False
         #: Whether it was asked to end.
         self.is_closing = False
+        #: Whether it cleans up already, which no cancellation is to cut short.
+        self.is_ending = False
         self._resting: asyncio.Future[None] | None = None
         self._request: Any = None
         self._answer: asyncio.Future[Outcome] | None = None
@@ -157,6 +159,13 @@ class SingleTask:
         return task in _serving
 
     @staticmethod
+    def ends(task: asyncio.Task[Any]) -> bool:
+        """Whether a task is of this kind and cleans up already."""
+        reference = _serving.get(task)
+        this = None if reference is None else reference()
+        return this is not None and this.is_ending
+
+    @staticmethod
     def resting(task: asyncio.Task[Any]) -> SingleTask | None:
         """Whose task it is, if it is of this kind and has nothing to do."""
         reference = _serving.get(task)
@@ -196,9 +205,10 @@ class SingleTask:
             del error
 
     async def cancel(self) -> None:
-        """Cancels the task, unless it is being cancelled already, and waits for its end."""
+        """Cancels the task, unless it is being cancelled or ends already, and waits for its end."""
         assert self.task is not None
-        cancel_once(self.task)
+        if not self.is_ending:
+            cancel_once(self.task)
         await asyncio.wait({self.task})
 
     async def serve(self) -> None:
@@ -236,10 +246,11 @@ class SingleTask:
 
     def answer(self, outcome: Outcome) -> bool:
         """Answers whoever asked. False if nobody waits for it any more."""
-        if not self.is_asked:
+        # Not kept: an error leads to the frames of this task, and they to what it has.
+        answer, self._answer = self._answer, None
+        if answer is None or answer.done():
             return False
-        assert self._answer is not None
-        self._answer.set_result(outcome)
+        answer.set_result(outcome)
         if self.loop._carries_context_back:
             self._context, before = contextvars.copy_context(), self._context
             self._changes = {

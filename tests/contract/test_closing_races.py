@@ -68,6 +68,27 @@ def by_callback(loop):
     return call
 
 
+def by_iterate(loop):
+    return lambda n: next(loop.iterate(items(n)))
+
+
+def by_iterate_ahead(loop):
+    return lambda n: next(loop.iterate(items(n), prefetch=3))
+
+
+def by_a_context(loop):
+    def call(n):
+        with loop.wrap_async_context_manager(asyncio.Lock()):
+            return n
+
+    return call
+
+
+async def items(n):
+    while True:
+        yield await echo(n)
+
+
 WAYS = [
     by_evaluate,
     by_submit,
@@ -77,6 +98,9 @@ WAYS = [
     by_call,
     by_waiting_for_ever,
     by_callback,
+    by_iterate,
+    by_iterate_ahead,
+    by_a_context,
 ]
 
 

@@ -574,3 +574,225 @@ with make_loop(watchdog=False) as loop:
     )
     running.expect("interrupted")
     assert running.finish() == 0, running
+
+
+ITERATE = """
+import contextlib
+
+async def numbers():
+    try:
+        yield 1
+        await asyncio.sleep(0.2)
+        say("ready")
+        await asyncio.sleep(3600)
+    finally:
+        say("cleaning")
+        await clean()
+
+async def clean():
+    await asyncio.sleep(0.1)
+    say("cleaned")
+
+class Context:
+    async def __aenter__(self):
+        if slow == "enter":
+            await self.be_slow()
+
+    async def __aexit__(self, *body):
+        say("leaving", getattr(body[0], "__name__", None))
+        if slow == "leave":
+            await self.be_slow()
+
+    async def be_slow(self):
+        try:
+            await asyncio.sleep(0.2)
+            say("ready")
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.1)
+            say("cleaned")
+"""
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 10])
+def test_ctrl_c_in_next_ends_the_iteration_and_waits_for_its_cleanup(script, prefetch):
+    running = script(
+        ITERATE
+        + f"""
+with make_loop() as loop:
+    items = loop.iterate(numbers(), prefetch={prefetch})
+    say(next(items))
+    try:
+        next(items)
+    except KeyboardInterrupt:
+        say("interrupted")
+    try:
+        list(items)
+    except CancelledError:
+        say("was cancelled")
+    say(list(items), loop.evaluate(answer()))
+"""
+    )
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["1", "ready", "cleaning", "cleaned", "interrupted", "was cancelled", "[] 42"]
+    assert running.stderr == ""
+
+
+def test_a_second_ctrl_c_abandons_the_cleanup_of_an_iteration(script):
+    running = script(
+        ITERATE
+        + """
+release = threading.Event()
+
+async def clean():
+    while not release.is_set():
+        await asyncio.sleep(0.01)
+    say("cleaned")
+
+loop = make_loop().start()
+items = loop.iterate(numbers())
+next(items)
+try:
+    next(items)
+except KeyboardInterrupt:
+    say("abandoned")
+release.set()
+items.close()
+loop.close()
+"""
+    )
+    running.expect("ready")
+    running.interrupt()
+    running.expect("cleaning")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "cleaning", "abandoned", "cleaned"]
+
+
+def test_ctrl_c_in_close_stops_waiting_for_the_cleanup(script):
+    running = script(
+        ITERATE
+        + """
+release = threading.Event()
+
+async def clean():
+    await asyncio.sleep(0.2)
+    say("ready")
+    while not release.is_set():
+        await asyncio.sleep(0.001)
+    say("cleaned")
+
+with make_loop() as loop:
+    items = loop.iterate(numbers())
+    next(items)
+    try:
+        items.close()
+    except KeyboardInterrupt:
+        say("interrupted")
+    release.set()
+    items.close()
+    say(loop.evaluate(answer()))
+"""
+    )
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["cleaning", "ready", "interrupted", "cleaned", "42"]
+
+
+def test_ctrl_c_in_the_body_of_a_for_loop_ends_the_iteration(script):
+    running = script(
+        ITERATE
+        + """
+with make_loop() as loop:
+    try:
+        for item in loop.iterate(numbers()):
+            say("ready")
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        say("interrupted")
+"""
+    )
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert sorted(running.lines) == ["cleaned", "cleaning", "interrupted", "ready"]
+
+
+@pytest.mark.parametrize("enter", ["wrap_async_context_manager", "enter_async_context"])
+def test_ctrl_c_while_entering_cancels_that_and_nothing_is_left(script, enter):
+    call = {
+        "wrap_async_context_manager": "loop.wrap_async_context_manager(Context()).__enter__()",
+        "enter_async_context": "loop.enter_async_context(Context())",
+    }[enter]
+    running = script(
+        ITERATE
+        + f"""
+slow = "enter"
+with make_loop() as loop:
+    try:
+        {call}
+    except KeyboardInterrupt:
+        say("interrupted")
+    say(loop.evaluate(answer()), len(loop.call(asyncio.all_tasks)))
+"""
+    )
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["ready", "cleaned", "interrupted", "42 1"]
+
+
+def test_ctrl_c_while_leaving_a_context_cancels_that(script):
+    running = script(
+        ITERATE
+        + """
+slow = "leave"
+with make_loop() as loop:
+    try:
+        with loop.wrap_async_context_manager(Context()):
+            pass
+    except KeyboardInterrupt:
+        say("interrupted")
+    say(loop.evaluate(answer()), len(loop.call(asyncio.all_tasks)))
+"""
+    )
+    running.expect("ready")
+    running.interrupt()
+    assert running.finish() == 0, running
+    assert running.lines == ["leaving None", "ready", "cleaned", "interrupted", "42 1"]
+
+
+@pytest.mark.parametrize("enter", ["wrap_async_context_manager", "enter_async_context"])
+def test_an_interrupt_just_after_the_entry_leaves_the_context_again(script, enter):
+    # It was entered, and nobody will get to know of it.
+    call = {
+        "wrap_async_context_manager": "loop.wrap_async_context_manager(Context()).__enter__()",
+        "enter_async_context": "loop.enter_async_context(Context())",
+    }[enter]
+    running = script(
+        ITERATE
+        + f"""
+from asyncio_thread_loop import _context_managers
+
+def interrupted(self, call, enter=_context_managers.Held.enter):
+    enter(self, call)
+    raise KeyboardInterrupt
+
+slow = None
+with make_loop() as loop:
+    _context_managers.Held.enter = interrupted
+    try:
+        {call}
+    except KeyboardInterrupt:
+        say("interrupted")
+    while len(loop.call(asyncio.all_tasks)) > 1:
+        time.sleep(0.001)
+    say("left")
+"""
+    )
+    assert running.finish() == 0, running
+    assert sorted(running.lines) == ["interrupted", "leaving CancelledError", "left"]
+    assert running.stderr == ""

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import threading
 
@@ -261,3 +262,44 @@ def test_in_debug_mode_the_place_where_a_task_was_made(make_loop, here):
         loop.submit(parent)
         here.has_begun()
         assert f'  made at File "{__file__}", line ' in entry(loop.dump(), "task child")
+
+
+async def numbers(here):
+    yield 1
+    await here.wait()
+
+
+@pytest.mark.parametrize("prefetch", [0, 1])
+def test_an_iteration_shows_where_its_generator_is(loop, here, prefetch):
+    items = loop.iterate(numbers(here), prefetch=prefetch)
+    if not prefetch:
+        assert next(items) == 1
+    until(lambda: "waiting for next()" in loop.dump())
+    [first, submitted, place, _] = entry(loop.dump(), "task").splitlines()
+    assert "iteration of numbers: waiting for next()" in first
+    assert submitted.endswith("in test_an_iteration_shows_where_its_generator_is")
+    assert place.endswith("in numbers")
+    taker = Caller(list, items)
+    here.has_begun()
+    lines = next(part for part in loop.dump().split("\n\n") if "iteration of" in part).splitlines()
+    assert "waiting for Future" in lines[0]
+    frames = [line.rpartition(" in ")[2] for line in lines[2:] if line.startswith("  File")]
+    assert frames == ["numbers", "wait", "wait"]
+    items.close()
+    taker.outcome()
+
+
+def test_contexts_show_where_they_are(loop):
+    @contextlib.asynccontextmanager
+    async def open_pool():
+        yield
+
+    loop.enter_async_context(open_pool())
+    with loop.wrap_async_context_manager(asyncio.Lock()):
+        parts = loop.dump().split("\n\n")
+    [pool] = [part for part in parts if "open_pool" in part.splitlines()[0]]
+    [lock] = [part for part in parts if "Lock" in part]
+    assert "open_pool: waiting for the end of the loop" in pool
+    assert pool.splitlines()[2].endswith("in open_pool")
+    assert "context of Lock: waiting for the end of its block" in lock
+    assert len(lock.splitlines()) == 2

@@ -793,3 +793,189 @@ with make_loop(exit_timeout=5) as loop:
     assert running.finish() == 0, running
     assert running.lines == [str(code)]
     assert running.stderr == ""
+
+
+ITERATE = """
+async def numbers():
+    try:
+        for n in range(100):
+            yield n
+            await asyncio.sleep(0)
+    finally:
+        await asyncio.sleep(0)
+        say("cleaned")
+"""
+
+
+@pytest.mark.parametrize("prefetch", [0, 5])
+@pytest.mark.parametrize("leave", ["os._exit", "sys.exit"])
+def test_an_iteration_of_the_parent_raises_in_the_child_and_goes_on_in_the_parent(script, prefetch, leave):
+    assert run(
+        script,
+        ITERATE
+        + f"""
+loop = make_loop(exit_timeout=5).start()
+items = loop.iterate(numbers(), prefetch={prefetch})
+dropped = [loop.iterate(numbers(), prefetch={prefetch})]
+for each in (items, dropped[0]):
+    assert next(each) == 0
+time.sleep(0.05)  # Some are made ahead.
+
+def work():
+    for _ in range(2):
+        try:
+            next(items)
+        except ForkedError:
+            say("forked")
+    items.close()
+    with items:
+        pass
+    dropped.clear()
+    say(list(loop.iterate(answers())))
+
+async def answers():
+    yield await answer()
+
+say("code", in_child(work, leave={leave}))
+assert [next(items), *items] == list(range(1, 100))
+assert list(dropped[0]) == list(range(1, 100))
+say("parent")
+loop.close()
+""",
+    ) == ["forked", "forked", "[42]", "code 0", "cleaned", "cleaned", "parent"]
+
+
+def test_a_next_that_another_thread_of_the_parent_is_in_raises_in_the_child(script):
+    assert run(
+        script,
+        """
+async def endless():
+    waits.set()
+    while not release.is_set():
+        await asyncio.sleep(0.001)
+    yield "item"
+
+waits, release = threading.Event(), threading.Event()
+loop = make_loop(exit_timeout=5).start()
+items = loop.iterate(endless())
+taker = threading.Thread(target=lambda: say("parent", next(items)))
+taker.start()
+waits.wait()
+
+def work():
+    try:
+        next(items)
+    except ForkedError:
+        say("forked")
+
+say("code", in_child(work))
+release.set()
+taker.join()
+loop.close()
+""",
+    ) == ["forked", "code 0", "parent item"]
+
+
+def test_the_loop_of_a_child_that_may_not_restart_refuses_iterations_and_contexts(script):
+    assert run(
+        script,
+        ITERATE
+        + """
+import contextlib
+
+loop = make_loop(exit_timeout=5, on_fork="raise").start()
+wrapped = loop.wrap_async_context_manager(asyncio.Lock())
+
+def work():
+    for call in (
+        lambda: loop.iterate(numbers()),
+        lambda: loop.iterate(numbers(), prefetch=5),
+        wrapped.__enter__,
+        lambda: loop.enter_async_context(asyncio.Lock()),
+    ):
+        try:
+            call()
+        except ForkedError:
+            say("forked")
+
+say("code", in_child(work))
+loop.close()
+""",
+    ) == ["forked"] * 4 + ["code 0"]
+
+
+CONTEXT = """
+import contextlib
+
+@contextlib.asynccontextmanager
+async def context(name):
+    try:
+        yield name
+    finally:
+        await asyncio.sleep(0)
+        say("left", name)
+"""
+
+
+def test_a_body_that_forks_is_left_by_the_parent_alone(script):
+    assert run(
+        script,
+        CONTEXT
+        + """
+loop = make_loop(exit_timeout=5).start()
+with loop.wrap_async_context_manager(context("body")):
+    pid = os.fork()
+    if pid:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+if pid:
+    say("parent", loop.evaluate(answer()))
+    loop.close()
+else:
+    say("child", loop.evaluate(answer()))
+    with loop.wrap_async_context_manager(context("of the child")):
+        pass
+""",
+    ) == ["child 42", "left of the child", "left body", "parent 42"]
+
+
+def test_the_error_of_a_body_that_forks_goes_on_in_the_child(script):
+    assert run(
+        script,
+        CONTEXT
+        + """
+def work():
+    raise ZeroDivisionError
+
+loop = make_loop(exit_timeout=5).start()
+pid = None
+try:
+    with loop.wrap_async_context_manager(context("body")):
+        pid = os.fork()
+        if not pid:
+            raise ZeroDivisionError
+        os.waitpid(pid, 0)
+except ZeroDivisionError:
+    say("child")
+    os._exit(0)
+loop.close()
+""",
+    ) == ["child", "left body"]
+
+
+def test_a_restarted_loop_has_none_of_the_contexts_of_the_parent(script):
+    assert run(
+        script,
+        CONTEXT
+        + """
+loop = make_loop(exit_timeout=5).start()
+loop.enter_async_context(context("parent"))
+
+def work():
+    loop.enter_async_context(context("child"))
+    loop.close()
+
+say("code", in_child(work))
+say("code", in_child(loop.close))
+loop.close()
+""",
+    ) == ["left child", "code 0", "code 0", "left parent"]

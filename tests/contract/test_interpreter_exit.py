@@ -503,3 +503,61 @@ loop.evaluate(answer())
     assert "Fatal" not in running.stderr
     assert "never awaited" not in running.stderr
     assert "asyncio_thread_loop" not in running.stderr
+
+
+def test_iterations_and_contexts_that_are_open_are_left(script):
+    running = script("""
+import contextlib
+
+async def numbers():
+    try:
+        while True:
+            yield 1
+    finally:
+        await asyncio.sleep(0.01)
+        say("iteration cleaned")
+
+@contextlib.asynccontextmanager
+async def context(name):
+    try:
+        yield
+    finally:
+        await asyncio.sleep(0.01)
+        say(name, "left")
+
+loop = make_loop().start()
+loop.enter_async_context(context("outer"))
+loop.enter_async_context(context("inner"))
+iterations = [loop.iterate(numbers(), prefetch=n) for n in (0, 1, 10)]
+for each in iterations:
+    next(each)
+wrapped = loop.wrap_async_context_manager(context("body"))
+wrapped.__enter__()
+say("end of the script")
+""")
+    assert running.finish() == 0, running
+    assert sorted(running.lines[:5]) == ["body left", "end of the script", *["iteration cleaned"] * 3]
+    assert running.lines[5:] == ["inner left", "outer left"]
+    assert running.stderr == ""
+
+
+def test_a_context_that_fails_is_logged_and_the_others_are_left(script):
+    running = script("""
+import contextlib
+
+@contextlib.asynccontextmanager
+async def context(name):
+    yield
+    say(name)
+    if name == "fails":
+        raise ZeroDivisionError("nobody waits")
+
+loop = make_loop().start()
+for name in ("first", "fails", "last"):
+    loop.enter_async_context(context(name))
+""")
+    assert running.finish() == 0, running
+    assert running.lines == ["last", "fails"] or running.lines == ["last", "fails", "first"]
+    assert "a context of AsyncioThreadLoop-0 failed when it was left" in running.stderr
+    assert "ZeroDivisionError: nobody waits" in running.stderr
+    assert "closed in time" not in running.stderr

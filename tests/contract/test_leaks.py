@@ -135,8 +135,40 @@ def work():
             other.submit(asyncio.sleep, 3600)
             other.evaluate(answer())
 """,
+        """
+async def numbers():
+    for n in range(5):
+        yield n
+
+def work():
+    for _ in range(500):
+        list(loop.iterate(numbers()))
+        list(loop.iterate(numbers(), prefetch=2))
+        next(loop.iterate(numbers()))
+        next(loop.iterate(numbers(), prefetch=2))
+    loop.evaluate(asyncio.sleep(0.01))
+""",
+        """
+def work():
+    lock = loop.wrap_async_context_manager(asyncio.Lock())
+    for _ in range(1000):
+        with lock:
+            pass
+    for _ in range(20):
+        with make_loop() as other:
+            other.enter_async_context(asyncio.Lock())
+""",
     ],
-    ids=["evaluate", "submit", "failures", "cancellations", "call and many", "open and close"],
+    ids=[
+        "evaluate",
+        "submit",
+        "failures",
+        "cancellations",
+        "call and many",
+        "open and close",
+        "iterations",
+        "contexts",
+    ],
 )
 def test_memory_is_flat(script, work):
     running = script(

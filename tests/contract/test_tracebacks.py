@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import gc
 import os
+import threading
 import traceback
 
 import pytest
@@ -380,3 +381,181 @@ def test_an_exit_in_a_coroutine_leaves_no_garbage():
     # On the native loop: a handle of asyncio's own is in the traceback of what broke out of it.
     with AsyncioThreadLoop() as loop:
         test_a_call_leaves_no_garbage(loop, exit_in_evaluate)
+
+
+async def items_of(number):
+    for n in range(number):
+        yield n
+    await inner()
+
+
+@contextlib.asynccontextmanager
+async def failing(where):
+    if where == "entering":
+        await inner()
+    yield
+    await inner()
+
+
+def enter(loop, where):
+    with loop.wrap_async_context_manager(failing(where)):
+        pass
+
+
+def close_early(loop, prefetch):
+    async def fail_at_the_end():
+        try:
+            while True:
+                yield 1
+        finally:
+            await inner()
+
+    items = loop.iterate(fail_at_the_end(), prefetch=prefetch)
+    next(items)
+    items.close()
+
+
+def throw_in(loop):
+    async def pass_on():
+        yield 1
+
+    items = loop.iterate(pass_on())
+    next(items)
+    items.throw(ZeroDivisionError())
+
+
+def pass_timeout_between(loop):
+    async def hold():
+        try:
+            async with asyncio.timeout(0.001):
+                yield 1
+                await forever()
+        except TimeoutError as error:
+            left.set()
+            raise ZeroDivisionError from error
+
+    left = threading.Event()
+    items = loop.iterate(hold())
+    next(items)
+    assert left.wait(WAIT)
+    next(items)
+
+
+def end_context(loop):
+    loop = AsyncioThreadLoop(exit_timeout=5, loop_factory=loop._loop_factory)
+    with loop:
+        loop.enter_async_context(failing("leaving"))
+
+
+ITERATE_WAYS = {
+    "next": lambda loop: list(loop.iterate(items_of(3))),
+    "next, ahead": lambda loop: list(loop.iterate(items_of(3), prefetch=2)),
+    "next, at once": lambda loop: next(loop.iterate(items_of(0))),
+    "next, at once, ahead": lambda loop: next(loop.iterate(items_of(0), prefetch=2)),
+    "send": lambda loop: loop.iterate(items_of(0)).send(None),
+    "throw": throw_in,
+    "close": lambda loop: close_early(loop, 0),
+    "close, ahead": lambda loop: close_early(loop, 2),
+    "a timeout between two items": pass_timeout_between,
+    "entering": lambda loop: enter(loop, "entering"),
+    "leaving": lambda loop: enter(loop, "leaving"),
+    "enter_async_context": lambda loop: loop.enter_async_context(failing("entering")),
+    "the exit of the loop": end_context,
+}
+
+
+@pytest.mark.parametrize("way", ITERATE_WAYS.values(), ids=ITERATE_WAYS.keys())
+def test_iterations_and_contexts_raise_without_frames_of_the_library(loop, way):
+    try:
+        way(loop)
+    except ZeroDivisionError as error:
+        errors = every_error(error)
+    for error in errors:
+        shown = frames(error)
+        assert shown[-1] in ("inner", "pass_on", "hold", "__aexit__", "fail_at_the_end"), shown
+        if error is errors[0]:
+            assert shown[0] == "test_iterations_and_contexts_raise_without_frames_of_the_library"
+            assert way is end_context or [f'"{__file__}"' in note for note in submitted_at(error)] == [True]
+
+
+def test_a_for_loop_reads_as_in_asynchronous_code(loop):
+    for prefetch in (0, 2):
+        try:
+            for _ in loop.iterate(items_of(2), prefetch=prefetch):
+                pass
+        except ZeroDivisionError as error:
+            shown = frames(error)
+        assert shown == ["test_a_for_loop_reads_as_in_asynchronous_code", "items_of", "inner"]
+
+
+def test_an_error_in_the_midst_of_handling_another_does_not_get_mixed_up_with_it(loop):
+    for prefetch in (0, 2):
+        try:
+            raise ValueError("being handled")
+        except ValueError:
+            try:
+                list(loop.iterate(items_of(2), prefetch=prefetch))
+            except ZeroDivisionError as error:
+                assert error.__context__ is None
+
+
+def iterate_to_the_end(loop):
+    for prefetch in (0, 2):
+        list(loop.iterate(at_once(5), prefetch=prefetch))
+
+
+def iterate_and_leave(loop):
+    for prefetch in (0, 2):
+        with loop.iterate(at_once(5), prefetch=prefetch) as items:
+            next(items)
+        next(loop.iterate(at_once(5), prefetch=prefetch))
+
+
+async def at_once(to):
+    for n in range(to):
+        yield n
+
+
+def fail_in_iterations(loop):
+    for way in ITERATE_WAYS.values():
+        if way not in (end_context, pass_timeout_between):
+            with contextlib.suppress(ZeroDivisionError):
+                way(loop)
+
+
+def pass_a_timeout_between(loop):
+    with contextlib.suppress(ZeroDivisionError):
+        pass_timeout_between(loop)
+
+
+def use_contexts(loop):
+    with loop.wrap_async_context_manager(asyncio.Lock()):
+        pass
+    with contextlib.suppress(ZeroDivisionError), loop.wrap_async_context_manager(asyncio.Lock()):
+        raise ZeroDivisionError
+
+
+def be_cancelled_between(loop):
+    with AsyncioThreadLoop(exit_timeout=5, loop_factory=loop._loop_factory) as other:
+        items = other.iterate(at_once(5))
+        next(items)
+        context = other.wrap_async_context_manager(asyncio.Lock())
+        context.__enter__()
+    with contextlib.suppress(concurrent.futures.CancelledError):
+        next(items)
+    with contextlib.suppress(concurrent.futures.CancelledError):
+        context.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        iterate_to_the_end,
+        iterate_and_leave,
+        fail_in_iterations,
+        pass_a_timeout_between,
+        use_contexts,
+    ],
+)
+def test_iterations_and_contexts_leave_no_garbage(loop, call):
+    test_a_call_leaves_no_garbage(loop, call)
