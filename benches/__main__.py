@@ -14,12 +14,12 @@ import uvloop
 from rich.console import Console
 from rich.table import Table as Printed
 
-from . import calls, futures, memory, throughput
+from . import calls, futures, iteration, memory, throughput
 from .measuring import Table, in_fresh_process
 
 #: Where the processor matters, both placements are shown: two processors make every wake-up dearer, one makes
 #: threads take turns.
-PLACED = {"calls": calls.measure, "throughput": throughput.measure}
+PLACED = {"calls": calls.measure, "throughput": throughput.measure, "iteration": iteration.measure}
 
 SINGLE = {"futures": futures.measure, "memory": memory.measure}
 

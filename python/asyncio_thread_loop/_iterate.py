@@ -381,6 +381,7 @@ class _OnDemand(_Iteration):
             except asyncio.CancelledError as error:
                 cancelled = error
             if self.is_closing:
+                del cancelled  # It leads to this frame.
                 break
             if cancelled is not None:
                 self.keep(await self.cancel_between(cancelled))
@@ -494,6 +495,7 @@ class _Ahead(_Iteration):
             except asyncio.CancelledError as error:
                 cancelled = error
             if self.is_closing:
+                del cancelled  # It leads to this frame.
                 break
             if cancelled is None:
                 await self._make_some()
