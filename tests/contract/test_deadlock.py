@@ -16,6 +16,12 @@ async def ready(*, task_status):
     task_status.started()
 
 
+async def numbers():
+    yield 42
+
+
+LOCK = asyncio.Lock()
+
 WAITS = {
     "evaluate": lambda loop, future: loop.evaluate(answer()),
     "evaluate with a timeout": lambda loop, future: loop.evaluate(answer(), timeout=WAIT),
@@ -29,6 +35,10 @@ WAITS = {
     "result with a timeout": lambda loop, future: future.result(WAIT),
     "exception": lambda loop, future: future.exception(),
     "cancel_and_wait": lambda loop, future: future.cancel_and_wait(),
+    "iterate": lambda loop, future: loop.iterate(numbers()),
+    "iterate ahead": lambda loop, future: loop.iterate(numbers(), prefetch=1),
+    "wrap_async_context_manager": lambda loop, future: loop.wrap_async_context_manager(LOCK).__enter__(),
+    "enter_async_context": lambda loop, future: loop.enter_async_context(LOCK),
     "shutdown": lambda loop, future: loop.shutdown(wait=True),
     "close": lambda loop, future: loop.close(),
     "leaving": lambda loop, future: loop.__exit__(None, None, None),

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import threading
 
@@ -16,6 +17,20 @@ async def ready(*, task_status):
     task_status.started("ready")
 
 
+async def answers():
+    yield 42
+
+
+@contextlib.asynccontextmanager
+async def context():
+    yield 42
+
+
+def enter(loop):
+    with loop.wrap_async_context_manager(context()) as value:
+        return value
+
+
 # Each waits for work that needs a turn of the loop, and returns what it gave.
 WAITS = {
     "evaluate": lambda loop: loop.evaluate(answer()),
@@ -28,6 +43,10 @@ WAITS = {
     "exception": lambda loop: loop.submit(answer).exception() or 42,
     "cancel_and_wait": lambda loop: loop.held.cancel_and_wait() and 42,
     "shutdown": lambda loop: loop.shutdown() or 42,
+    "iterate": lambda loop: next(loop.iterate(answers())),
+    "iterate ahead": lambda loop: next(loop.iterate(answers(), prefetch=1)),
+    "wrap_async_context_manager": enter,
+    "enter_async_context": lambda loop: loop.enter_async_context(context()),
 }
 
 
