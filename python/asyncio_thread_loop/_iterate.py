@@ -326,8 +326,9 @@ class _Iteration(SingleTask):
             return
         assert self.task is not None
         self.is_closing = True
-        if not self.wake() and not self.task.cancelling():
-            # In the middle of an item.
+        # While it rests it takes no notice of what has woken it. In the middle of an item that is cancelled, unless it
+        # is already: a second time would cut short its cleanup.
+        if not self.task.cancelling():
             self._is_cancelled_to_end = self.task.cancel()
 
     def finished(self) -> None:

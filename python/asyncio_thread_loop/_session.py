@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _dump, _stacks, _watchdog
@@ -427,20 +427,22 @@ def _chain(error: BaseException, earlier: BaseException | None) -> None:
     """Has an error show the earlier one that was being handled when it was raised."""
     if earlier is None:
         return
-    known = list(_contexts_of(earlier))
-    for at in list(_contexts_of(error)):
-        if at in known:
+    known = {id(each) for each in _contexts_of(earlier)}
+    for at in _contexts_of(error):
+        if id(at) in known:
             return
-        if at.__context__ is None or at.__context__ in known:
+        if at.__context__ is None or id(at.__context__) in known:
             at.__context__ = earlier
 
 
-def _contexts_of(error: BaseException) -> Iterator[BaseException]:
+def _contexts_of(error: BaseException) -> list[BaseException]:
     """An error, the one in whose handling it was raised, and so on."""
+    found: dict[int, BaseException] = {}
     at: BaseException | None = error
-    while at is not None:
-        yield at
+    while at is not None and id(at) not in found:
+        found[id(at)] = at
         at = at.__context__
+    return list(found.values())
 
 
 def _end_child(raised: BaseException | None) -> NoReturn:

@@ -231,13 +231,10 @@ class SingleTask:
         finally:
             self._resting = None
 
-    def wake(self) -> bool:
-        """Whether it rested."""
-        if self._resting is None:
-            return False
-        if not self._resting.done():
+    def wake(self) -> None:
+        """Ends its rest, if it rests."""
+        if self._resting is not None and not self._resting.done():
             self._resting.set_result(None)
-        return True
 
     @property
     def is_asked(self) -> bool:

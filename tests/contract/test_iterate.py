@@ -617,8 +617,28 @@ def test_closing_during_the_cleanup_of_a_dropped_one_lets_it_end(loop, gate):
     assert finished == [True]
 
 
-def test_closing_while_a_cancelled_item_cleans_up_lets_it_end(make_loop, gate):
+def test_dropping_what_a_cancellation_cleans_up_lets_that_end(make_loop, gate):
     # The exit has cancelled it in the middle of an item; a second cancellation would cut its cleanup short.
+    loop = make_loop(exit_timeout=WAIT).start()
+    event_loop, sleeper, noticed = loop.loop, Sleeper(gate), threading.Event()
+
+    async def numbers():
+        await sleeper()
+        yield 1
+
+    items = loop.iterate(numbers(), prefetch=1)
+    assert sleeper.started.wait(WAIT)
+    leaver = Caller(loop.close)
+    assert sleeper.cancelled.wait(WAIT)
+    del items
+    event_loop.call_soon_threadsafe(noticed.set)
+    assert noticed.wait(WAIT)
+    gate.set()
+    leaver.outcome()
+    assert sleeper.cleaned.is_set()
+
+
+def test_closing_while_the_exit_cleans_up_waits_for_that(make_loop, gate):
     loop = make_loop(exit_timeout=WAIT).start()
     sleeper = Sleeper(gate)
 
@@ -791,7 +811,7 @@ def test_an_item_that_swallows_its_cancellation_ends_all_the_same(loop, prefetch
                     pass
                 yield "swallowed"
         except BaseException as error:
-            ended_by.append(type(error))
+            ended_by.append((type(error), asyncio.current_task().cancelling()))
             raise
 
     items = loop.iterate(numbers(), prefetch=prefetch)
@@ -799,7 +819,7 @@ def test_an_item_that_swallows_its_cancellation_ends_all_the_same(loop, prefetch
     assert blocked.wait(WAIT)
     items.close()
     assert taker.outcome() == "no more"
-    assert ended_by == [GeneratorExit]
+    assert ended_by == [(GeneratorExit, 0)]
 
 
 # The exit of the loop
