@@ -27,6 +27,7 @@ nitpick_ignore_regex = [
 doctest_global_setup = """
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 import time
 from asyncio_thread_loop import *

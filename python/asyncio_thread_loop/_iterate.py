@@ -318,8 +318,7 @@ class _Iteration(SingleTask):
         try:
             await asyncio.wait({self.task})
         except asyncio.CancelledError:
-            await self.cancel()
-            raise
+            await self.cancel()  # Then it has ended, as it was to.
 
     def _end(self) -> None:
         if self.is_over or self.is_closing:

@@ -850,6 +850,32 @@ def test_closing_the_loop_between_two_items(make_loop, prefetch):
     assert list(items) == []
 
 
+def test_a_thread_that_closes_an_iteration_while_the_loop_is_closed_finds_it_ended(make_loop, gate):
+    cleaning, cleaned = threading.Event(), threading.Event()
+
+    async def numbers():
+        try:
+            while True:
+                yield 1
+        finally:
+            cleaning.set()
+            while not gate.is_set():
+                await asyncio.sleep(0.001)
+            cleaned.set()
+
+    loop = make_loop(exit_timeout=WAIT).start()
+    items = loop.iterate(numbers())
+    next(items)
+    closer = Caller(items.close)
+    assert cleaning.wait(WAIT)
+    leaver = Caller(loop.close)
+    until(lambda: not loop.loop or "being closed by" in loop.dump())
+    gate.set()
+    leaver.outcome()
+    assert closer.outcome() is None
+    assert cleaned.is_set()
+
+
 def test_a_block_that_the_loop_was_closed_in_ends_quietly(make_loop, prefetch):
     numbers = Numbers()
     loop = make_loop(exit_timeout=5).start()
