@@ -109,7 +109,7 @@ class Held(SingleTask):
         generator = self.generator
         super().__init__(loop, f"context of {name_of(generator or async_context_manager)}")
         #: Nobody will leave it.
-        self._is_dropped = False
+        self._is_dropped: bool = False
         #: What came of `__aexit__`, for whoever asks.
         self._left: Outcome = (False, None)
 
@@ -189,8 +189,8 @@ class Held(SingleTask):
         suppressed, failure = await attempt(type(this).__aexit__, this, *body)
         if failure is not None and failure is body[1]:
             # Raising it again is not suppressing it.
+            failure.__traceback__ = body[2]
             suppressed, failure = False, None
-            body[1].__traceback__ = body[2]
         if cancelled is not None and failure is None and not suppressed:
             failure = cancelled
         self._left = (suppressed and cancelled is None, failure)

@@ -163,12 +163,14 @@ class _Iteration(SingleTask):
         super().__init__(loop, f"iteration of {name_of(async_iterable)}")
         self._async_iterable = async_iterable
         #: Nobody will take items any more, or ask how it ended.
-        self._is_dropped = False
+        self._is_dropped: bool = False
         #: What came without being asked for: when a scope that a generator holds has ended, and at the end.
         self._unasked: deque[Outcome] = deque()
         # The rest is for the loop's thread alone.
         self._iterator: Any = None
         self._has_ended = False
+        #: Whether it was asked to end.
+        self.is_closing: bool = False
         self._is_cancelled_to_end = False
 
     # The threads that take items.
@@ -376,6 +378,7 @@ class _OnDemand(_Iteration):
     async def make_items(self) -> None:
         while self.goes_on:
             cancelled: asyncio.CancelledError | None = None
+            request: Any = None
             try:
                 request = await self.next_request()
             except asyncio.CancelledError as error:
@@ -386,7 +389,7 @@ class _OnDemand(_Iteration):
             if cancelled is not None:
                 self.keep(await self.cancel_between(cancelled))
                 cancelled = None
-            elif request is not None:
+            else:
                 method, args = request
                 if self._unasked and method != "athrow":
                     outcome = self._unasked.popleft()
@@ -479,7 +482,7 @@ class _Ahead(_Iteration):
         """Waits until there is an item, or no further one."""
         try:
             while not (self._items or self.is_over):
-                self.wake()
+                self.wake()  # A signal may have come between who made room and the wake-up.
                 self._is_awaited = True
                 self._arrived.clear()
                 await self._arrived.wait()

@@ -78,11 +78,9 @@ class SingleTask:
         self.event_loop: asyncio.AbstractEventLoop | None = None
         self.task: asyncio.Task[None] | None = None
         #: Whether it has done all it will ever do.
-        self.is_over = False
-        #: Whether it was asked to end.
-        self.is_closing = False
+        self.is_over: bool = False
         #: Whether it cleans up already, which no cancellation is to cut short.
-        self.is_ending = False
+        self.is_ending: bool = False
         self._resting: asyncio.Future[None] | None = None
         self._request: Any = None
         self._answer: asyncio.Future[Outcome] | None = None
@@ -184,9 +182,10 @@ class SingleTask:
 
         Whoever is interrupted meanwhile takes the task along: its cleanup is waited for.
         """
-        if asyncio.get_running_loop() is not self.event_loop:
+        event_loop = asyncio.get_running_loop()
+        if event_loop is not self.event_loop:
             raise self._gone()
-        answer: asyncio.Future[Outcome] = self.event_loop.create_future()
+        answer: asyncio.Future[Outcome] = event_loop.create_future()
         self._request, self._answer = request, answer
         self.wake()
         try:
@@ -217,7 +216,7 @@ class SingleTask:
 
     async def next_request(self) -> Any:
         """The next thing to do. While there is nothing to do, this is where a cancellation arrives."""
-        while self._request is None and not self.is_closing:
+        while self._request is None:
             await self.rest()
         request, self._request = self._request, None
         return request
