@@ -13,6 +13,8 @@ from concurrent.futures import CancelledError
 
 import anyio
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from asyncio_thread_loop import DeadlockError, LoopClosedError, SyncGenerator, SyncIterator
 
@@ -1337,6 +1339,63 @@ def test_values_are_sent_and_exceptions_thrown(loop):
             generator.send(1)
         with pytest.raises(ZeroDivisionError):
             generator.throw(ZeroDivisionError)
+
+
+async def async_adder(ends_with):
+    total = 0
+    try:
+        while total < 5:
+            try:
+                total += (yield total) or 0
+            except ValueError:
+                total = -total
+    finally:
+        await asyncio.sleep(0)
+        if ends_with is not None:
+            raise ends_with
+
+
+def adder(ends_with):
+    total = 0
+    try:
+        while total < 5:
+            try:
+                total += (yield total) or 0
+            except ValueError:
+                total = -total
+    finally:
+        if ends_with is not None:
+            raise ends_with
+
+
+STEPS = {
+    "next": next,
+    "send 0": lambda generator: generator.send(0),
+    "send 3": lambda generator: generator.send(3),
+    "throw what is handled": lambda generator: generator.throw(ValueError()),
+    "throw a type": lambda generator: generator.throw(ValueError),
+    "throw what is not": lambda generator: generator.throw(KeyError("thrown")),
+    "throw no exception": lambda generator: generator.throw(42),
+    "close": lambda generator: generator.close(),
+}
+
+
+def outcome_of(step, generator):
+    try:
+        return step(generator)
+    except BaseException as error:
+        return type(error)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from(list(STEPS)), max_size=8), fails=st.booleans())
+def test_whatever_is_done_to_it_it_is_a_generator(loop, steps, fails):
+    ends_with = ZeroDivisionError() if fails else None
+    plain, ours = adder(ends_with), loop.iterate(async_adder(ends_with))
+    for name in steps:
+        expected, came = outcome_of(STEPS[name], plain), outcome_of(STEPS[name], ours)
+        assert came == expected, name
+    assert outcome_of(STEPS["close"], ours) == outcome_of(STEPS["close"], plain)
 
 
 def test_a_send_or_throw_that_is_refused_ends_nothing(loop):
