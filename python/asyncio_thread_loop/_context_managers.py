@@ -130,7 +130,8 @@ class Held(SingleTask):
             return False  # It goes on in the parent.
         if not self.is_over:
             try:
-                return self.evaluate(self.leave(*body), "__exit__")
+                suppressed: bool = self.evaluate(self.leave(*body), "__exit__")
+                return suppressed
             except LoopClosedError:
                 # The exit of the loop leaves it. If that gave up, nothing is known.
                 self.join()

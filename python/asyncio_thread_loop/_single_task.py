@@ -13,9 +13,9 @@ import concurrent.futures
 import contextlib
 import contextvars
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._coroutines import cancel_once
 from ._errors import DeadlockError, ForkedError, LoopClosedError
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ._native import Portal
 
 __all__ = ["Outcome", "SingleTask", "attempt", "name_of", "raised", "reraise"]
-
-T = TypeVar("T")
 
 #: What came of something that was awaited: a value, or an error.
 Outcome = tuple[Any, BaseException | None]
@@ -94,7 +92,7 @@ class SingleTask:
         """Has the task made. Raises `DeadlockError` on the loop's own thread, where nobody could ask it anything."""
         self.loop._refuse_own_thread(call)
         coroutine: Any = self._run()
-        coroutine.__qualname__ = self._what  # which `dump()` shows
+        coroutine.__qualname__ = self._what  # which `dump()` shows, as it does what is asked
         self.future = self.loop.submit(coroutine)
         portal = self.loop._portal
         if portal is None:
@@ -106,7 +104,7 @@ class SingleTask:
         """Whether this is a forked child, and the task its parent's."""
         return self._portal.is_stale
 
-    def evaluate(self, coroutine: Coroutine[Any, Any, T], call: str) -> T:
+    def evaluate(self, coroutine: Any, call: str) -> Any:
         """Runs an ask on the loop that has the task.
 
         Raises `LoopClosedError` if that one has been closed, `ForkedError` in a forked child, `DeadlockError` that
@@ -116,6 +114,7 @@ class SingleTask:
         if self.loop._portal is not portal or portal.is_stale:
             coroutine.close()
             raise self._gone()
+        coroutine.__qualname__ = f"{call}() of the {self._what}"
         try:
             return self.loop.evaluate(coroutine)
         except DeadlockError as error:

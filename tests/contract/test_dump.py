@@ -264,6 +264,12 @@ def test_in_debug_mode_the_place_where_a_task_was_made(make_loop, here):
         assert f'  made at File "{__file__}", line ' in entry(loop.dump(), "task child")
 
 
+def entry_of(dump, words):
+    """The part of a dump whose first line has these words."""
+    (found,) = (part for part in dump.split("\n\n") if words in part.splitlines()[0])
+    return found
+
+
 async def numbers(here):
     yield 1
     await here.wait()
@@ -281,10 +287,11 @@ def test_an_iteration_shows_where_its_generator_is(loop, here, prefetch):
     assert place.endswith("in numbers")
     taker = Caller(list, items)
     here.has_begun()
-    lines = next(part for part in loop.dump().split("\n\n") if "iteration of" in part).splitlines()
-    assert "waiting for Future" in lines[0]
+    lines = entry_of(loop.dump(), ", iteration of numbers: waiting for Future").splitlines()
     frames = [line.rpartition(" in ")[2] for line in lines[2:] if line.startswith("  File")]
     assert frames == ["numbers", "wait", "wait"]
+    until(lambda: "next() of the iteration of numbers: waiting for Future" in loop.dump())
+    assert "  waited for by caller of" in entry_of(loop.dump(), "next() of the iteration of numbers")
     items.close()
     taker.outcome()
 
@@ -296,10 +303,8 @@ def test_contexts_show_where_they_are(loop):
 
     loop.enter_async_context(open_pool())
     with loop.wrap_async_context_manager(asyncio.Lock()):
-        parts = loop.dump().split("\n\n")
-    [pool] = [part for part in parts if "open_pool" in part.splitlines()[0]]
-    [lock] = [part for part in parts if "Lock" in part]
-    assert "open_pool: waiting for the end of the loop" in pool
+        dump = loop.dump()
+    pool = entry_of(dump, "open_pool: waiting for the end of the loop")
     assert pool.splitlines()[2].endswith("in open_pool")
-    assert "context of Lock: waiting for the end of its block" in lock
+    lock = entry_of(dump, "context of Lock: waiting for the end of its block")
     assert len(lock.splitlines()) == 2
