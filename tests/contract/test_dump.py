@@ -291,7 +291,7 @@ def test_an_iteration_shows_where_its_generator_is(loop, here, prefetch):
     frames = [line.rpartition(" in ")[2] for line in lines[2:] if line.startswith("  File")]
     assert frames == ["numbers", "wait", "wait"]
     until(lambda: "next() of the iteration of numbers: waiting for Future" in loop.dump())
-    assert "  waited for by caller of" in entry_of(loop.dump(), "next() of the iteration of numbers")
+    until(lambda: "  waited for by caller of" in entry_of(loop.dump(), "next() of the iteration of numbers"))
     items.close()
     taker.outcome()
 

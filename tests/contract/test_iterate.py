@@ -920,6 +920,9 @@ def test_a_loop_that_gives_up_strands_nobody(make_loop, gate, prefetch):
         loop.close()
     assert isinstance(taker.error(), LoopClosedError)
     Caller(items.close).outcome()
+    with loop:  # Another one, which has never heard of it.
+        assert isinstance(Caller(next, items).error(), LoopClosedError)
+        Caller(items.close).outcome()
     del items
     gate.set()
     thread.join(WAIT)

@@ -478,6 +478,27 @@ def test_iterations_and_contexts_raise_without_frames_of_the_library(loop, way):
             assert way is end_context or [f'"{__file__}"' in note for note in submitted_at(error)] == [True]
 
 
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_errors_that_are_reported_show_no_frame_of_the_library_either(loop, prefetch):
+    async def fail_at_the_end():
+        try:
+            yield 1
+        finally:
+            await inner()
+
+    told, reported = [], threading.Event()
+
+    def keep(_, context):
+        told.append(context["exception"])
+        reported.set()
+
+    loop.loop.set_exception_handler(keep)
+    next(loop.iterate(fail_at_the_end(), prefetch=prefetch))
+    assert reported.wait(WAIT)
+    [error] = told
+    assert frames(error) == ["fail_at_the_end", "inner"]
+
+
 def test_a_for_loop_reads_as_in_asynchronous_code(loop):
     for prefetch in (0, 2):
         try:
