@@ -334,7 +334,7 @@ def test_entering_while_the_loop_closes_ends_one_way_or_the_other(make_loop):
         assert inside == []
 
 
-def test_an_entry_that_is_cut_off_by_the_exit_is_no_error_of_it(make_loop):
+def test_an_entry_that_is_cut_off_by_the_exit_is_no_error_of_it(make_loop, left):
     sleeper = Sleeper()
 
     class Slow:
@@ -343,14 +343,19 @@ def test_an_entry_that_is_cut_off_by_the_exit_is_no_error_of_it(make_loop):
                 await sleeper()
 
         async def __aexit__(self, *body):
+            for _ in range(20):
+                await asyncio.sleep(0)
             self.left = body
 
     loop, slow = make_loop(exit_timeout=5).start(), Slow()
+    loop.enter_async_context(left.context("other"))
     user = Caller(loop.enter_async_context, slow)
     assert sleeper.started.wait(WAIT)
     loop.close()
     assert isinstance(user.error(), CancelledError)
     assert slow.left[0] is asyncio.CancelledError
+    assert left == ["other"]
+    assert left.seen == {}
 
 
 def test_one_that_fails_to_enter_is_not_left(make_loop):
