@@ -7,6 +7,7 @@ from ._errors import DeadlockError as DeadlockError
 from ._errors import ForkedError as ForkedError
 from ._errors import LoopClosedError as LoopClosedError
 from ._event_loop import EventLoop as EventLoop
+from ._faces import SyncFunction as SyncFunction
 from ._future import Future as Future
 from ._iterate import SyncGenerator as SyncGenerator
 from ._iterate import SyncIterator as SyncIterator
@@ -23,6 +24,7 @@ __all__ = [
     "LoopClosedError",
     "SimpleAsyncioThreadLoop",
     "SyncContextManager",
+    "SyncFunction",
     "SyncGenerator",
     "SyncIterator",
     "TaskStatus",

@@ -13,21 +13,23 @@ import weakref
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
+    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
     Iterable,
     Iterator,
 )
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from . import _iterate, _many
 from ._context_managers import SyncContextManager, enter_async_context
 from ._coroutines import call_in_coroutine, close_unstarted, is_async_callable
 from ._dump import describe_loop
 from ._errors import DeadlockError, ForkedError, LoopClosedError
+from ._faces import Faces, SyncFunction, faces_of
 from ._future import Future
 from ._iterate import SyncGenerator, SyncIterator
 from ._native import BridgeCore, FutureCore, boundary, check_timeout
@@ -38,6 +40,7 @@ __all__ = ["AsyncioThreadLoop", "SimpleAsyncioThreadLoop"]
 
 T = TypeVar("T")
 S = TypeVar("S")
+P = ParamSpec("P")
 
 #: Seconds within which a loop that isn't blocked takes notice of a cancellation.
 _RESPONSE = 0.1
@@ -112,6 +115,7 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         self._carries_context_back = propagate_context == "both"
         self._on_fork = on_fork
         self._watchdog = bool(watchdog)
+        self._faces: Faces | None = None
         self._session: Session | None = None
         #: The session that is being started.
         self._starting: Session | None = None
@@ -265,6 +269,7 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         if self._session is session:
             self._session = None
             self._portal = None
+            self._faces = None
 
     # Fork
 
@@ -494,6 +499,87 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         pool closed
         """
         return enter_async_context(self, async_context_manager)
+
+    # Faces
+
+    @overload
+    def to_sync(self, obj: type[Any], /) -> type[Any]: ...
+
+    @overload
+    def to_sync(
+        self, obj: Callable[P, AbstractAsyncContextManager[T, Any]], /
+    ) -> SyncFunction[P, AbstractContextManager[T], Callable[P, AbstractAsyncContextManager[T, Any]]]: ...
+
+    @overload
+    def to_sync(
+        self, obj: Callable[P, AsyncGenerator[T, S]], /
+    ) -> SyncFunction[P, SyncGenerator[T, S], Callable[P, AsyncGenerator[T, S]]]: ...
+
+    @overload
+    def to_sync(
+        self, obj: Callable[P, AsyncIterator[T]], /
+    ) -> SyncFunction[P, SyncIterator[T], Callable[P, AsyncIterator[T]]]: ...
+
+    @overload
+    def to_sync(
+        self, obj: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> SyncFunction[P, T, Callable[P, Coroutine[Any, Any, T]]]: ...
+
+    @overload
+    def to_sync(self, obj: object, /) -> Any: ...
+
+    @boundary
+    def to_sync(self, obj: Any, /) -> Any:
+        """A synchronous face of an async function, a class or an instance, as if its authors had written one.
+
+        A function's face takes the same arguments, runs it on the loop and returns what it returns. It can be used as
+        a decorator. A class's face is a class with the same names: calling it makes an instance on the loop and
+        returns a face of it. On the face of an instance
+
+        - async methods, plain methods, properties and operators run on the loop's thread, all of them, and are waited
+          for; attributes that are only stored are read at once;
+        - `with` enters and leaves its asynchronous context, in one task; `for` goes through its asynchronous
+          iteration; `result()` awaits it, if it can be awaited;
+        - what comes back as an object with something asynchronous about it comes back as a face, async generators as
+          generators (see `iterate`), asynchronous contexts as context managers, an asyncio future or task as a
+          `Future`;
+        - faces given as arguments are unwrapped, and a synchronous callback runs in a worker thread, with faces for
+          its arguments: what it returns can be awaited there, if the original does. A parameter annotated as a
+          callable that returns a plain value gets the callback as it is.
+
+        The original is the `aio` of each face, each method included. Faces of subclasses are subclasses; one may derive
+        from a face's class. The same class, function or instance has the same face as long as that is in use. Faces
+        keep the loop alive.
+
+        Raises `TypeError` for what has nothing asynchronous about it, `ValueError` for a face of another loop. What is
+        done with a face raises what the original raises, and otherwise as `evaluate` does: `DeadlockError` on the
+        loop's own thread, `LoopClosedError` when the loop has been closed, also for a face of the time before if it
+        was entered afresh since, `ForkedError` in a forked child for what was made before.
+
+        >>> class Client:
+        ...     def __init__(self, greeting):
+        ...         self.greeting = greeting
+        ...     async def __aenter__(self):
+        ...         return self
+        ...     async def __aexit__(self, *exc_info):
+        ...         print("closed")
+        ...     async def greet(self, name):
+        ...         return f"{self.greeting} {name}"
+        ...     async def names(self):
+        ...         yield "Ada"
+        ...         yield "Grace"
+        >>> with AsyncioThreadLoop() as loop:
+        ...     SyncClient = loop.to_sync(Client)
+        ...     with SyncClient("hello") as client:
+        ...         [client.greet(name) for name in client.names()]
+        ['hello Ada', 'hello Grace']
+        closed
+        """
+        faces = faces_of(self)
+        if self._live_session() is not None:
+            # Faces keep the loop alive, so it mustn't keep them for longer than it runs.
+            self._faces = faces
+        return faces.to_sync(obj)
 
     @staticmethod
     def submit_in_new_loop(

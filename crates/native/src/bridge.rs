@@ -24,7 +24,7 @@ pub struct BridgeCore {
 
 impl BridgeCore {
     /// The portal to send a call through, from this process and this thread.
-    fn open_portal<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Portal>> {
+    pub fn open_portal<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Portal>> {
         let py = slf.py();
         match slf.get().portal.bind(py) {
             Some(portal) if portal.get().is_open(py) => Ok(portal),
@@ -34,6 +34,63 @@ impl BridgeCore {
             }
             _ => Err(closed()),
         }
+    }
+
+    /// The portal of the loop as it runs now, or of the parent's in a forked child. None before it starts and after it ends.
+    pub fn portal<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, Portal>> {
+        slf.get().portal.bind(slf.py())
+    }
+
+    /// `evaluate`, which says `deadlock` on the loop's own thread.
+    pub fn wait_for<'py>(
+        slf: &Bound<'py, Self>,
+        coro: &Bound<'py, PyAny>,
+        timeout: Option<&Bound<'py, PyAny>>,
+        deadlock: &str,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let mut work = Work::new(coro);
+        let deadline = match timeout {
+            Some(timeout) => future::deadline(future::not_negative(timeout)?),
+            None => None,
+        };
+        let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
+        if portal.get().runs_here() {
+            return Err(calls::error(calls::deadlock_error(py), deadlock));
+        }
+        waiting::refuse_circle(&portal)?;
+        work.resolve_awaitable()?;
+        let future = Bound::new(py, FutureCore::default())?;
+        let (context, sent) = Self::launch(&portal, &future, work.coroutine(), None)?;
+        work.accepted();
+        let waited = match sent.interrupt {
+            Some(interrupt) => Err(interrupt),
+            None => FutureCore::wait(&future, deadline, move || Bell::ring(sent.bell)),
+        };
+        let ended = match waited {
+            Ok(Waited::Done) => Ok(()),
+            Ok(Waited::TimedOut) => slf
+                .call_method1(intern!(py, "_evaluate_timed_out"), (&future, timeout))
+                .map(drop),
+            Err(interrupt) => slf
+                .call_method1(
+                    intern!(py, "_evaluate_interrupted"),
+                    (&future, interrupt.value(py)),
+                )
+                .and(Err(interrupt)),
+        };
+        if slf.get().carries_context_back.get(py) {
+            slf.call_method1(intern!(py, "_adopt_context"), (context,))?;
+        }
+        ended.map_err(|error| frames::stripped(py, error))?;
+        let outcome = future.get().outcome(py);
+        if let Err(error) = &outcome
+            && let Some(origin) = Origin::of_caller(py)
+        {
+            // The caller is still where it was: nothing had to be remembered.
+            origin.note(py, error.value(py));
+        }
+        outcome
     }
 
     /// Sends `coroutine` through the portal.
@@ -129,53 +186,13 @@ impl BridgeCore {
         coro: &Bound<'py, PyAny>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
-        let mut work = Work::new(coro);
-        let deadline = match timeout {
-            Some(timeout) => future::deadline(future::not_negative(timeout)?),
-            None => None,
-        };
-        let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
-        if portal.get().runs_here() {
-            return Err(calls::error(
-                calls::deadlock_error(py),
-                "evaluate() was called on the loop's own thread and would wait for ever: `await` the coroutine \
-                 instead, or call from another thread (`await asyncio.to_thread(...)`)",
-            ));
-        }
-        waiting::refuse_circle(&portal)?;
-        work.resolve_awaitable()?;
-        let future = Bound::new(py, FutureCore::default())?;
-        let (context, sent) = Self::launch(&portal, &future, work.coroutine(), None)?;
-        work.accepted();
-        let waited = match sent.interrupt {
-            Some(interrupt) => Err(interrupt),
-            None => FutureCore::wait(&future, deadline, move || Bell::ring(sent.bell)),
-        };
-        let ended = match waited {
-            Ok(Waited::Done) => Ok(()),
-            Ok(Waited::TimedOut) => slf
-                .call_method1(intern!(py, "_evaluate_timed_out"), (&future, timeout))
-                .map(drop),
-            Err(interrupt) => slf
-                .call_method1(
-                    intern!(py, "_evaluate_interrupted"),
-                    (&future, interrupt.value(py)),
-                )
-                .and(Err(interrupt)),
-        };
-        if slf.get().carries_context_back.get(py) {
-            slf.call_method1(intern!(py, "_adopt_context"), (context,))?;
-        }
-        ended.map_err(|error| frames::stripped(py, error))?;
-        let outcome = future.get().outcome(py);
-        if let Err(error) = &outcome
-            && let Some(origin) = Origin::of_caller(py)
-        {
-            // The caller is still where it was: nothing had to be remembered.
-            origin.note(py, error.value(py));
-        }
-        outcome
+        Self::wait_for(
+            slf,
+            coro,
+            timeout,
+            "evaluate() was called on the loop's own thread and would wait for ever: `await` the coroutine \
+             instead, or call from another thread (`await asyncio.to_thread(...)`)",
+        )
     }
 
     #[getter]

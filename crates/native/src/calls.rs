@@ -111,6 +111,8 @@ imported! {
     main_thread: PyAny = "threading", "main_thread";
     generic_alias: PyType = "types", "GenericAlias";
     method_type: PyType = "types", "MethodType";
+    method_wrapper_type: PyType = "types", "MethodWrapperType";
+    partial_type: PyType = "functools", "partial";
     closed_error: PyType = "asyncio_thread_loop._errors", "LoopClosedError";
     deadlock_error: PyType = "asyncio_thread_loop._errors", "DeadlockError";
     forked_error: PyType = "asyncio_thread_loop._errors", "ForkedError";
@@ -119,6 +121,10 @@ imported! {
     as_coroutine: PyAny = "asyncio_thread_loop._coroutines", "as_coroutine";
     cancel_once: PyAny = "asyncio_thread_loop._coroutines", "cancel_once";
     await_in_coroutine: PyAny = "asyncio_thread_loop._coroutines", "await_in_coroutine";
+    call_function: PyAny = "asyncio_thread_loop._faces.calls", "call_function";
+    call_member: PyAny = "asyncio_thread_loop._faces.calls", "call_member";
+    synchronous_signature: PyAny = "asyncio_thread_loop._faces.signatures", "synchronous_signature";
+    refuse_pickling: PyAny = "asyncio_thread_loop._faces.classes", "refuse_pickling";
     describe_circle: PyAny = "asyncio_thread_loop._stacks", "describe_circle";
     running_loop: PyAny = "asyncio", "_get_running_loop";
     tell_of_blocked_loop: PyAny = "asyncio_thread_loop._watchdog", "tell_of_blocked_loop";

@@ -5,6 +5,7 @@
 //! | `bridge` | `submit` and `evaluate` |
 //! | `portal` | the way into one running loop |
 //! | `future`, `allocation` | the Rust half of `Future`, and how to make many |
+//! | `faces` | what the synchronous faces of `to_sync` do at every call |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
 //! | `waiting` | which loop's thread waits for which loop, and what would be a deadlock |
 //! | `watchdog` | a thread that says what holds the loop |
@@ -19,6 +20,7 @@ mod bridge;
 mod calls;
 mod descriptors;
 mod event_loop;
+mod faces;
 mod frames;
 mod future;
 mod gil;
@@ -39,6 +41,11 @@ mod _native {
     use crate::bridge::{BridgeCore, check_timeout};
     #[pymodule_export]
     use crate::event_loop::LoopCore;
+    #[pymodule_export]
+    use crate::faces::{
+        BoundMethod, FaceCore, FacesCore, FunctionCore, MethodCore, Registry, contexts_of,
+        has_original, is_current, let_go, original_of,
+    };
     #[pymodule_export]
     use crate::future::FutureCore;
     #[pymodule_export]

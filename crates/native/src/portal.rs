@@ -229,6 +229,21 @@ impl Portal {
             .map(drop)
     }
 
+    /// Has something called on the loop's thread, where nobody waits for it. A loop that has been closed doesn't.
+    pub fn call_soon(slf: &Bound<'_, Self>, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let name = intern!(py, "call_soon_threadsafe");
+        match slf
+            .get()
+            .event_loop
+            .bind(py)
+            .call_method1(name, (callback,))
+        {
+            Err(error) if !error.is_instance_of::<PyRuntimeError>(py) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Calls `cancel(*args)` on the loop's thread. False if that can't be any more.
     fn ask(&self, cancel: &Bound<'_, PyAny>, args: &[&Bound<'_, PyAny>]) -> PyResult<bool> {
         let py = cancel.py();
