@@ -10,7 +10,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
-from asyncio_thread_loop import EventLoop
+from asyncio_thread_loop import AsyncioThreadLoop, EventLoop
 
 from .measuring import Required, Table, Turns, Way, in_turns
 from .ways import NATIVE, STANDARD, UVLOOP, all_open, trivial
@@ -30,6 +30,7 @@ def measure(quick: bool) -> list[Table]:
 
         at_once = in_turns(each(trivial) | physical, rounds, repetitions)
         yielding = in_turns(each(partial(asyncio.sleep, 0)), rounds, repetitions)
+        faced = face_in_turns(loops[NATIVE], rounds, repetitions)
         sleeping = in_turns(each(partial(asyncio.sleep, SLEEP)), rounds, repetitions // 20)
     ours = at_once[NATIVE]
     return [
@@ -40,6 +41,12 @@ def measure(quick: bool) -> list[Table]:
             Required("times faster than on uvloop", at_once[UVLOOP].times(ours), "at least", 3),
             # The other work of the machine preempts now and then.
             Required("thread switches", round(ours.switches[2], 1), "at most", 2),
+        ),
+        Table(
+            "The method of an asynchronous class",
+            {"µs": ".2f", "times evaluate": ".2f"},
+            {name: [turn.microseconds, turn.times(faced[EVALUATED])] for name, turn in faced.items()},
+            [Required("times what evaluate takes", faced[FACED].times(faced[EVALUATED]), "at most", 1.3)],
         ),
         compared("await asyncio.sleep(0)", yielding),
         Table(
@@ -68,6 +75,52 @@ def compared(title: str, turns: dict[str, Turns], *required: Required) -> Table:
 def call(evaluate, make, repetitions: int) -> None:
     for _ in repeat(None, repetitions):
         evaluate(make())
+
+
+# The faces of `to_sync`.
+
+EVALUATED = "evaluate(client.get(key))"
+FACED = "its face: client.get(key)"
+
+
+class Client:
+    async def get(self, key: int) -> int:
+        return 42
+
+    def plain_get(self, key: int) -> int:
+        return 42
+
+
+def face_in_turns(loop: AsyncioThreadLoop, rounds: int, repetitions: int) -> dict[str, Turns]:
+    client = Client()
+    face = loop.to_sync(client)
+
+    def evaluated(repetitions: int) -> None:
+        for _ in repeat(None, repetitions):
+            loop.evaluate(client.get(1))
+
+    def faced(repetitions: int) -> None:
+        for _ in repeat(None, repetitions):
+            face.get(1)
+
+    def called(repetitions: int) -> None:
+        for _ in repeat(None, repetitions):
+            loop.call(client.plain_get, 1)
+
+    def faced_plain(repetitions: int) -> None:
+        for _ in repeat(None, repetitions):
+            face.plain_get(1)
+
+    return in_turns(
+        {
+            EVALUATED: evaluated,
+            FACED: faced,
+            "call(client.plain_get, key)": called,
+            "its face: client.plain_get(key)": faced_plain,
+        },
+        rounds,
+        repetitions,
+    )
 
 
 # What no bridge can be faster than.
