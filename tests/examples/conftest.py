@@ -1,6 +1,5 @@
 """The servers that the examples need."""
 
-import os
 import signal
 import socket
 import tempfile
@@ -8,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from installed import not_installed
 from postgres_server import PostgresServer, postgres_programs
-from running_examples import serving
+from redis_server import redis_server
+from running_examples import serve_example, serving
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,6 +28,13 @@ def upstream() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of the server that the examples for clients use."""
+    with serve_example("server.py") as address:
+        yield address
+
+
 @pytest.fixture
 def port_nobody_listens_on() -> Iterator[int]:
     """Bound but not listening while the test runs, so it is refused and nobody else gets it."""
@@ -39,10 +47,7 @@ def port_nobody_listens_on() -> Iterator[int]:
 def postgres() -> Iterator[PostgresServer]:
     programs = postgres_programs()
     if programs is None:
-        missing = "PostgreSQL's server is not installed (Debian: apt-get install postgresql)"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        not_installed("PostgreSQL's server", "postgresql")
     # Not pytest's tmp_path: only its owner may enter that, and its name may be too long for a socket.
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
         server = PostgresServer(programs, Path(folder))
@@ -51,3 +56,9 @@ def postgres() -> Iterator[PostgresServer]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_socket() -> Iterator[Path]:
+    with redis_server() as socket:
+        yield socket

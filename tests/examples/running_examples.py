@@ -4,6 +4,8 @@ Whatever they print is looked through: an example that leaves a coroutine, a tas
 behind fails its test.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -11,9 +13,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -26,6 +28,7 @@ LEFT_BEHIND = re.compile(
     r"never awaited|never retrieved|was destroyed but it is pending|[Uu]nclosed|ResourceWarning"
     r"|Exception ignored|Traceback|Fatal Python error"
 )
+READ_BY_EXAMPLES = re.compile(r"FLASK_|PG|OPENAI_|DATABASE_URL$|REDIS_URL$|.*_proxy$", re.IGNORECASE)
 DIRECT = build_opener(ProxyHandler({}))  # whatever proxy the environment names
 
 Answer = tuple[int, Any]
@@ -59,52 +62,92 @@ def serve_with_flask(name: str, **env: str) -> AbstractContextManager[str]:
 @contextmanager
 def serving(command: list[str], env: dict[str, str], *, end: signal.Signals) -> Iterator[str]:
     """Runs a server; gives the first address it prints. It must end well on the signal `end`."""
-    output: list[str] = []
-    address: Future[str] = Future()
+    with running(command, env) as server:
+        yield server.expect(r"http://[\d.]+:\d+(?=\s)")
+        server.send_signal(end)
 
-    def read(lines: Iterable[str]) -> None:
-        """Reads to the end: a server whose pipe is full would stand still."""
-        for line in lines:
-            output.append(line)
-            if not address.done() and (found := re.search(r"http://[\d.]+:\d+", line)):
-                address.set_result(found[0])
-        if not address.done():
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(SECONDS)
-            failure = (
-                f"exit code {server.returncode} before it printed an address; it printed: {''.join(output)}"
-            )
-            address.set_exception(AssertionError(failure))
 
+def running_example(name: str, *args: str, **env: str) -> AbstractContextManager[Running]:
+    """Runs `examples/<name>` while the `with` block lasts, and then to its end, which must be a good one."""
+    return running([str(EXAMPLES / name), *args], env)
+
+
+@contextmanager
+def running(command: list[str], env: dict[str, str]) -> Iterator[Running]:
     with subprocess.Popen(
         [sys.executable, *command],
         env=environment(env),
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as server:
-        assert server.stdout is not None
-        reader = threading.Thread(target=read, args=[server.stdout])
-        reader.start()
+        stderr=subprocess.PIPE,
+    ) as process:
+        program = Running(process)
         try:
-            yield address.result(SECONDS)
-            server.send_signal(end)
-            server.wait(SECONDS)
+            yield program
+            process.wait(SECONDS)
         finally:
-            server.kill()
+            process.kill()
+            program.join()
+            print(program.output)  # pytest shows it where a test fails
+    assert process.returncode == 0, program.output
+    assert_nothing_left_behind(program.output)
+
+
+class Running:
+    """A program while it runs. What it prints is read to the end: one whose pipe is full would stand still."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.stdout = ""
+        #: With standard error.
+        self.output = ""
+        self._process = process
+        self._expected = 0
+        self._open = 2
+        self._change = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read, args=[pipe]) for pipe in (process.stdout, process.stderr)
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def expect(self, pattern: str) -> str:
+        """Waits until it has printed this, after what was expected before; returns the match."""
+
+        def found() -> re.Match[str] | None:
+            return re.compile(pattern).search(self.output, self._expected)
+
+        with self._change:
+            self._change.wait_for(lambda: found() or not self._open, SECONDS)
+            match = found()
+            if match:
+                self._expected = match.end()
+                return match[0]
+        if not self._open:
+            self._process.wait(SECONDS)
+        code = self._process.poll()
+        raise AssertionError(f"exit code {code} before it printed {pattern!r}; it printed: {self.output}")
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def join(self) -> None:
+        for reader in self._readers:
             reader.join()
-            print("".join(output))  # pytest shows it where a test fails
-    assert server.returncode == 0, "".join(output)
-    assert_nothing_left_behind("".join(output))
+
+    def _read(self, pipe: BufferedReader) -> None:
+        while some := pipe.read1().decode(errors="replace"):
+            with self._change:
+                self.output += some
+                if pipe is self._process.stdout:
+                    self.stdout += some
+                self._change.notify_all()
+        with self._change:
+            self._open -= 1
+            self._change.notify_all()
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
-    """Ours without the variables the examples read, and with forgotten resources and crashes shown."""
-    ours = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("FLASK_", "PG")) and name != "DATABASE_URL"
-    }
+    """Ours without what the examples and their libraries read, and with forgotten resources and crashes shown."""
+    ours = {name: value for name, value in os.environ.items() if not READ_BY_EXAMPLES.match(name)}
     return {**ours, "PYTHONWARNINGS": "always::ResourceWarning", "PYTHONFAULTHANDLER": "1", **extra}
 
 

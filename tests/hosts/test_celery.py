@@ -1,38 +1,19 @@
 """Celery's prefork workers, with a real Redis: tasks wait on loops that the main process has opened and used."""
 
-import os
-import shutil
 import signal
-import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
 from celery import Celery
-from contract.harness import WAIT, until
+from contract.harness import WAIT
+from redis_server import redis_server
 
 from .program import EXAMPLES, HERE
 
 
 @pytest.fixture(scope="module")
 def redis_url():
-    server = shutil.which("redis-server")
-    if server is None:
-        missing = "Redis is not installed (Debian: apt-get install redis-server)"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    # Not pytest's tmp_path: its name may be too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        socket = Path(folder, "socket")
-        options = ["--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--dir", folder]
-        with subprocess.Popen([server, *options], stdout=subprocess.DEVNULL) as process:
-            try:
-                until(socket.exists)
-                yield f"redis+socket://{socket}"
-            finally:
-                process.terminate()
-                process.wait(WAIT)
+    with redis_server() as socket:
+        yield f"redis+socket://{socket}"
 
 
 @pytest.fixture(scope="module")
