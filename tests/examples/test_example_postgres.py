@@ -45,6 +45,32 @@ def test_the_script_takes_the_database_from_the_environment(postgres: PostgresSe
     assert run_example("postgres.py", DATABASE_URL=postgres.dsn).stdout == REPORT
 
 
+def test_transactions_roll_back_and_a_cursor_takes_only_what_is_read(postgres: PostgresServer) -> None:
+    # 250 rows were read, 100 at a time.
+    assert run_example("postgres_cursor.py", postgres.dsn).stdout == (
+        "deleted, 0 events left\n"
+        "rolled back, 100000 events left\n"
+        "read to event 250, the server has made 300 rows\n"
+        "open cursors: 1 in the transaction, 0 after it\n"
+        "sum of all: 5000050000\n"
+        "connections in use: 0\n"
+    )
+    assert query(postgres, "select 1 from pg_class where relname like 'example%'") == []
+
+
+def test_sqlalchemy_runs_on_one_thread_for_all_that_call(postgres: PostgresServer) -> None:
+    # SQLAlchemy's greenlets stay on the loop's thread: elsewhere they raise MissingGreenlet.
+    assert run_example("sqlalchemy_threads.py", postgres.dsn).stdout == (
+        "books written by each thread: 25 25 25 25 25 25 25 25\n"
+        "rolled back: the name is taken\n"
+        "authors: 8\n"
+        "books: 200\n"
+        + "".join(f"- author {number}\n" for number in range(8))
+        + "every statement ran on the thread of: database\n"
+    )
+    assert query(postgres, "select 1 from pg_class where relname like 'example%'") == []
+
+
 @pytest.fixture
 def app(postgres: PostgresServer) -> Iterator[str]:
     with serve_example("flask_postgres.py", "--port", "0", FLASK_DATABASE=postgres.dsn) as url:

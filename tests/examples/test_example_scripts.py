@@ -1,6 +1,7 @@
 """The synchronous scripts, run to their end."""
 
 import re
+from pathlib import Path
 
 from running_examples import run_example, serve_example
 
@@ -31,3 +32,13 @@ def test_the_server_never_sees_more_requests_at_once_than_the_limit() -> None:
         done = run_example("download.py", "--url", url, "--requests", "50", "--limit", "7")
     assert number("files downloaded and verified", done.stdout) == 50
     assert number("requests at once, as the server saw it", done.stdout) <= 7
+
+
+def test_files_are_counted_and_the_report_is_read_line_by_line(tmp_path: Path) -> None:
+    for lines in range(30):
+        (tmp_path / f"file-{lines}").write_text("line\n" * lines)
+    files = [str(tmp_path / f"file-{lines}") for lines in range(30)]
+    report = tmp_path / "report"
+    done = run_example("aiofiles_lines.py", str(report), *files)
+    assert done.stdout == "".join(f"{lines} file-{lines}\n" for lines in range(30))
+    assert report.read_text() == done.stdout
