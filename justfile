@@ -42,7 +42,7 @@ lint: (_install main) (_need "lint")
     {{ bin }}/stubtest asyncio_thread_loop --allowlist .ci/stubtest-allowlist
 
 # the core's tests, then pytest on the installed wheel with every CPython found; arguments go to pytest
-test *args: _test-core (_install found)
+test *args: _test-core (_install found) (_need "lint")
     #!/usr/bin/env bash
     set -euo pipefail
     elsewhere=$(mktemp -d)  # away from the checkout only the installed wheel can be imported
