@@ -22,7 +22,7 @@ _default:
     @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
 
 # make the environments and install what every recipe uses
-setup: (_envs found) (_need "lint") (_need "docs") (_need "bench")
+setup: (_envs found) (_need "lint") (_need "docs") _need-peers
 
 # format Rust and Python in place
 fmt: (_envs main) (_need "lint")
@@ -80,9 +80,10 @@ valgrind:
     valgrind --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite,indirect \
         "{{ target }}/debug/examples/stress"
 
-# measure, interleaved with the standard loop and uvloop; arguments go to the benchmarks
-bench *args: (_install main) (_need "bench")
-    {{ bin }}/python -m benches "$@"
+# measure, interleaved with the peers and what nothing can be faster than; arguments go to the benchmarks
+bench *args: (_install main) _need-peers
+    cargo build --quiet --release -p asyncio-thread-loop-core --example handover
+    CARGO_TARGET_DIR="{{ target }}" {{ bin }}/python -m benches "$@"
 
 # open and close 1,000 loops, make a million calls: threads, descriptors and memory must not grow
 leaks *args: (_install main)
@@ -147,6 +148,17 @@ _envs wanted:
 [private]
 _need purpose:
     {{ bin }}/python -m pip install --quiet -r requirements/{{ purpose }}.txt
+
+# A peer that can't be installed here is shown as not available; what the benchmarks themselves use must be there.
+[private]
+_need-peers: (_need "bench")
+    #!/usr/bin/env bash
+    set -euo pipefail
+    install() { {{ bin }}/python -m pip install --quiet --only-binary :all: "$@"; }
+    install -r requirements/peers.txt 2> /dev/null && exit
+    while read -r peer; do
+        install "$peer" || echo "$peer can't be installed here, and won't be compared" >&2
+    done < requirements/peers.txt
 
 # A target folder for each CPython: pyo3 is built anew whenever the interpreter changes.
 [private]

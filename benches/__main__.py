@@ -6,57 +6,94 @@ import argparse
 import json
 import os
 import platform
+import signal
+import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import suppress
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import uvloop
-from rich.console import Console
-from rich.table import Table as Printed
-
-from . import calls, futures, iteration, memory, throughput
-from .measuring import Table, in_fresh_process
+from . import calls, futures, iteration, jobs, life, memory, size, threads, throughput
+from .measuring import in_fresh_process
+from .report import FREE, PINNED, stated
 
 #: Where the processor matters, both placements are shown: two processors make every wake-up dearer, one makes
 #: threads take turns.
-PLACED = {"calls": calls.measure, "throughput": throughput.measure, "iteration": iteration.measure}
+PLACED = {
+    "calls": calls.measure,
+    "throughput": throughput.measure,
+    "threads": threads.measure,
+    "iteration": iteration.measure,
+}
 
-SINGLE = {"futures": futures.measure, "memory": memory.measure}
+#: Shown on one processor: what is compared there must not depend on where threads happen to run.
+STEADY = {"size": size.measure}
 
-console = Console(highlight=False)
-if not console.is_terminal:
-    console.width = 100
+#: Shown freely placed.
+SINGLE = {
+    "jobs": jobs.measure,
+    "life": life.measure,
+    "memory": memory.measure,
+    "million": throughput.measure_million,
+    "futures": futures.measure,
+}
+
+ALL = PLACED | STEADY | SINGLE
+
+#: Seconds that one of these may take. What hasn't ended by then is killed, with its threads' stacks on stderr.
+PATIENCE = 300
+QUICK_PATIENCE = 30
+
+COMPARED = ("uvloop", "rloop", "anyio", "asgiref", "fsspec", "synchronicity", "aiohttp")
 
 
-def main() -> None:
+def main() -> int:
+    from . import printing  # only here: every fresh process imports this module
+
     options = parsed()
-    machine = {
-        "python": platform.python_version(),
-        "uvloop": uvloop.__version__,
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processors": len(os.sched_getaffinity(0)),
-    }
-    console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    report = []
-    for placement, table in tables(options):
-        show(placement, table)
-        report.append(asdict(table) | {"placement": placement})
-        for required, stated in zip(table.required, report[-1]["required"], strict=True):
-            stated["holds"] = required.holds
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what was started, too
+    report = {"date": date.today().isoformat(), "machine": machine(), "tables": []}
+    printing.show_machine(report)
+    failed = False
+    for name, placement, cpu in placed(options):
+        try:
+            tables = in_fresh_process(
+                cpu, ALL[name], options.quick, timeout=QUICK_PATIENCE if options.quick else PATIENCE
+            )
+        except (RuntimeError, TimeoutError) as error:
+            failed = True
+            printing.show_failure(name, placement, error)
+            continue
+        for table in tables:
+            printing.show(placement, table)
+            report["tables"].append(stated(name, placement, table))
     if options.json is not None:
-        options.json.write_text(json.dumps({"machine": machine, "tables": report}, indent=2))
+        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    if options.plot is not None:
+        from . import plots
+
+        plots.draw(report, options.plot)
+    if options.readme:
+        from . import readme
+
+        readme.write(report)
+    return 1 if failed else 0
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
-    names = [*PLACED, *SINGLE]
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(names)}; default: all"
+        "names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(ALL)}; default: all"
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds: shows that it works, not how fast it is"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the numbers there, as PNG and SVG")
+    parser.add_argument(
+        "--readme", action="store_true", help="write the README's numbers, and draw its pictures"
+    )
     parser.add_argument(
         "--cpu",
         type=int,
@@ -65,39 +102,50 @@ def parsed() -> argparse.Namespace:
     )
     options = parser.parse_args()
     for name in options.names:
-        if name not in names:
-            parser.error(f"{name} isn't one of {', '.join(names)}")
+        if name not in ALL:
+            parser.error(f"{name} isn't one of {', '.join(ALL)}")
     if options.cpu is not None and options.cpu not in os.sched_getaffinity(0):
         parser.error(f"there is no processor {options.cpu} to run on")
-    options.names = options.names or names
+    options.names = options.names or list(ALL)
     return options
 
 
-def tables(options: argparse.Namespace) -> Iterator[tuple[str, Table]]:
-    chosen = options.cpu
+def placed(options: argparse.Namespace) -> Iterator[tuple[str, str, int | None]]:
+    """What is measured and where: the placement in words, and the processor."""
     first = min(os.sched_getaffinity(0))
     for name in options.names:
-        both = name in PLACED and chosen is None
-        for cpu in (None, first) if both else (chosen,):
-            for table in in_fresh_process(cpu, (PLACED | SINGLE)[name], options.quick):
-                yield "freely placed" if cpu is None else f"on processor {cpu}", table
+        if options.cpu is not None:
+            places = [options.cpu]
+        else:
+            places = [None] * (name not in STEADY) + [first] * (name not in SINGLE)
+        for cpu in places:
+            yield name, FREE if cpu is None else PINNED, cpu
 
 
-def show(placement: str, table: Table) -> None:
-    printed = Printed(title=f"{table.title} ({placement})", title_justify="left")
-    printed.add_column(no_wrap=True)
-    for column in table.columns:
-        printed.add_column(column, justify="right")
-    for name, values in table.rows.items():
-        formats = table.columns.values()
-        printed.add_row(name, *(format(value, spec) for value, spec in zip(values, formats, strict=True)))
-    console.print()
-    console.print(printed)
-    for required in table.required:
-        verdict = "[green]holds[/]" if required.holds else "[red]missed[/]"
-        bound = f"{required.relation} {required.bound:g}"
-        console.print(f"{verdict}: {required.measured:.3g} {required.what} ({bound} required)")
+def machine() -> dict[str, str]:
+    return {
+        "CPython": platform.python_version(),
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+        "processors": f"{len(os.sched_getaffinity(0))} of {processor()}",
+        **installed(),
+    }
+
+
+def processor() -> str:
+    with suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def installed() -> dict[str, str]:
+    versions = {}
+    for package in COMPARED:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

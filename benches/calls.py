@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Iterator
+import os
+import statistics
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import repeat
-from typing import Any
 
-from asyncio_thread_loop import AsyncioThreadLoop, EventLoop
-
-from .measuring import Required, Table, Turns, Way, in_turns
-from .ways import NATIVE, STANDARD, UVLOOP, all_open, trivial
+from .limits import BLOCKING_SOCKET, HANDOVER, SEND, TIME_SLEEP, limits_of_calls, round_trip
+from .measuring import Required, Table, Timed, Turns, in_equal_turns, percentile, repeated
+from .servers import connect, server
+from .ways import MODES, NATIVE, STANDARD, TRIVIAL, UVLOOP, Opened, Work, all_open, faster, fastest, near
 
 SLEEP = 0.001
 
@@ -21,46 +21,30 @@ SLEEP = 0.001
 SWITCHES = {"voluntary": ".2f", "involuntary": ".2f", "switches": ".2f"}
 
 
+async def yielding() -> None:
+    await asyncio.sleep(0)
+
+
+async def sleeping() -> None:
+    await asyncio.sleep(SLEEP)
+
+
+YIELDING = Work(yielding, os.sched_yield)
+SLEEPING = Work(sleeping, partial(time.sleep, SLEEP))
+
+
 def measure(quick: bool) -> list[Table]:
-    rounds, repetitions = (5, 300) if quick else (15, 2000)
-    with all_open() as loops, limits() as physical:
-
-        def each(make: Callable[[], Coroutine[Any, Any, Any]]) -> dict[str, Way]:
-            return {name: partial(call, loop.evaluate, make) for name, loop in loops.items()}
-
-        at_once = in_turns(each(trivial) | physical, rounds, repetitions)
-        yielding = in_turns(each(partial(asyncio.sleep, 0)), rounds, repetitions)
-        faced = face_in_turns(loops[NATIVE], rounds, repetitions)
-        sleeping = in_turns(each(partial(asyncio.sleep, SLEEP)), rounds, repetitions // 20)
-    ours = at_once[NATIVE]
-    return [
-        compared(
-            "A trivial coroutine",
-            at_once,
-            Required("times faster than on the standard loop", at_once[STANDARD].times(ours), "at least", 6),
-            Required("times faster than on uvloop", at_once[UVLOOP].times(ours), "at least", 3),
-            # The other work of the machine preempts now and then.
-            Required("thread switches", round(ours.switches[2], 1), "at most", 2),
-        ),
-        Table(
-            "The method of an asynchronous class",
-            {"µs": ".2f", "times evaluate": ".2f"},
-            {name: [turn.microseconds, turn.times(faced[EVALUATED])] for name, turn in faced.items()},
-            [Required("times what evaluate takes", faced[FACED].times(faced[EVALUATED]), "at most", 1.3)],
-        ),
-        compared("await asyncio.sleep(0)", yielding),
-        Table(
-            "await asyncio.sleep(0.001)",
-            {"µs": ".0f", "µs late": ".0f", **SWITCHES},
-            {
-                name: [turn.microseconds, turn.microseconds - 1e6 * SLEEP, *turn.switches]
-                for name, turn in sleeping.items()
-            },
-        ),
-    ]
+    rounds, seconds = (3, 0.005) if quick else (11, 0.03)
+    with all_open() as opened:
+        return [
+            a_trivial_one(opened, rounds, seconds),
+            one_that_yields(opened, rounds, seconds),
+            a_round_trip(opened, rounds, seconds),
+            a_sleep(opened, rounds, 2 * seconds),
+        ]
 
 
-def compared(title: str, turns: dict[str, Turns], *required: Required) -> Table:
+def compared(title: str, turns: dict[str, Turns], required: list[Required], missing: dict[str, str]) -> Table:
     return Table(
         title,
         {"µs": ".2f", "times ours": ".2f", **SWITCHES},
@@ -68,122 +52,76 @@ def compared(title: str, turns: dict[str, Turns], *required: Required) -> Table:
             name: [turn.microseconds, turn.times(turns[NATIVE]), *turn.switches]
             for name, turn in turns.items()
         },
-        [*required],
+        [*required, *fastest(turns)],
+        missing,
     )
 
 
-def call(evaluate, make, repetitions: int) -> None:
-    for _ in repeat(None, repetitions):
-        evaluate(make())
+def a_trivial_one(opened: Opened, rounds: int, seconds: float) -> Table:
+    missing = {}
+    with limits_of_calls(missing) as limits:
+        turns = in_equal_turns(opened.calling(TRIVIAL, missing) | limits, rounds, seconds)
+    required = [
+        *faster(turns, STANDARD, default=10, caller_runs=35),
+        *faster(turns, UVLOOP, default=6, caller_runs=20),
+        *near(turns, HANDOVER, default=1.6),
+        *near(turns, SEND, caller_runs=2.2),
+        # The other work of the machine preempts now and then.
+        Required("thread switches", round(turns[NATIVE].switches[2], 1), "at most", 2),
+    ]
+    return compared("A trivial coroutine", turns, required, missing)
 
 
-# The faces of `to_sync`.
-
-EVALUATED = "evaluate(client.get(key))"
-FACED = "its face: client.get(key)"
-
-
-class Client:
-    async def get(self, key: int) -> int:
-        return 42
-
-    def plain_get(self, key: int) -> int:
-        return 42
+def one_that_yields(opened: Opened, rounds: int, seconds: float) -> Table:
+    missing = {}
+    turns = in_equal_turns(opened.calling(YIELDING, missing), rounds, seconds)
+    return compared("await asyncio.sleep(0)", turns, [], missing)
 
 
-def face_in_turns(loop: AsyncioThreadLoop, rounds: int, repetitions: int) -> dict[str, Turns]:
-    client = Client()
-    face = loop.to_sync(client)
-
-    def evaluated(repetitions: int) -> None:
-        for _ in repeat(None, repetitions):
-            loop.evaluate(client.get(1))
-
-    def faced(repetitions: int) -> None:
-        for _ in repeat(None, repetitions):
-            face.get(1)
-
-    def called(repetitions: int) -> None:
-        for _ in repeat(None, repetitions):
-            loop.call(client.plain_get, 1)
-
-    def faced_plain(repetitions: int) -> None:
-        for _ in repeat(None, repetitions):
-            face.plain_get(1)
-
-    return in_turns(
-        {
-            EVALUATED: evaluated,
-            FACED: faced,
-            "call(client.plain_get, key)": called,
-            "its face: client.plain_get(key)": faced_plain,
-        },
-        rounds,
-        repetitions,
-    )
-
-
-# What no bridge can be faster than.
-
-
-@contextmanager
-def limits() -> Iterator[dict[str, Way]]:
+def a_round_trip(opened: Opened, rounds: int, seconds: float) -> Table:
+    missing = {}
     with ExitStack() as stack:
-        runners = {
-            "bare create_task, standard loop": asyncio.SelectorEventLoop,
-            "bare create_task, EventLoop": EventLoop,
-        }
-        yield {
-            "bare coroutine.send": send,
-            **{
-                name: partial(create_tasks, stack.enter_context(asyncio.Runner(loop_factory=factory)))
-                for name, factory in runners.items()
-            },
-            "two threads and two locks": stack.enter_context(ping_pong()),
-        }
-
-
-def send(repetitions: int) -> None:
-    for _ in repeat(None, repetitions):
-        try:  # noqa: SIM105  `suppress` would cost more than what is measured
-            trivial().send(None)
-        except StopIteration:
-            pass
-
-
-def create_tasks(runner: asyncio.Runner, repetitions: int) -> None:
-    async def main() -> None:
-        for _ in repeat(None, repetitions):
-            await asyncio.create_task(trivial())
-
-    runner.run(main())
+        port = stack.enter_context(server("echo"))
+        works = {name: stack.enter_context(round_trips(port)) for name in opened.bridges}
+        limit = stack.enter_context(round_trips(port)).plain
+        ways = opened.calling(works, missing) | {BLOCKING_SOCKET: repeated(limit)}
+        turns = in_equal_turns(ways, rounds, seconds)
+    required = near(turns, BLOCKING_SOCKET, default=2, caller_runs=1.6)
+    return compared("A byte to an echo server in another process, and back", turns, required, missing)
 
 
 @contextmanager
-def ping_pong() -> Iterator[Way]:
-    """Hands a turn over to another thread and gets it back: two thread switches."""
-    ping, pong = threading.Lock(), threading.Lock()
-    ping.acquire()
-    pong.acquire()
-    going = True
+def round_trips(port: int) -> Iterator[Work]:
+    """With a connection of its own. What makes a loop for each call can use it, too."""
+    with connect(port) as blocking, connect(port) as connection:
+        connection.setblocking(False)
 
-    def answer() -> None:
-        while True:
-            ping.acquire()
-            if not going:
-                return
-            pong.release()
+        async def exchange() -> bytes:
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(connection, b"x")
+            return await loop.sock_recv(connection, 64)
 
-    def ask(repetitions: int) -> None:
-        for _ in repeat(None, repetitions):
-            ping.release()
-            pong.acquire()
+        yield Work(exchange, partial(round_trip, blocking))
 
-    thread = threading.Thread(target=answer)
-    thread.start()
-    try:
-        yield ask
-    finally:
-        going = False
-        ping.release()
-        thread.join()
+
+def a_sleep(opened: Opened, rounds: int, seconds: float) -> Table:
+    missing = {}
+    # The clock is read in there, too, to say how late each single one is.
+    calls = {name: Timed(call) for name, call in opened.calls(SLEEPING, missing).items()}
+    calls[TIME_SLEEP] = Timed(SLEEPING.plain)
+    turns = in_equal_turns(calls, rounds, seconds)
+    late = {name: [1e6 * (taken - SLEEP) for taken in call.durations] for name, call in calls.items()}
+    return Table(
+        "await asyncio.sleep(0.001)",
+        {"µs late, median": ".0f", "µs late, 99 %": ".0f", **SWITCHES},
+        {
+            name: [statistics.median(late[name]), percentile(late[name], 99), *turn.switches]
+            for name, turn in turns.items()
+        },
+        [
+            Required(f"µs late at the median ({mode})", statistics.median(late[name]), "at most", 150)
+            for mode, name in MODES.items()
+            if name in late
+        ],
+        missing,
+    )

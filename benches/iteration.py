@@ -20,7 +20,8 @@ SIZE = 10_000
 
 def measure(quick: bool) -> list[Table]:
     rounds, repetitions, many = (3, 300, 50_000) if quick else (9, 2000, MANY)
-    with all_open() as loops:
+    with all_open((NATIVE, ON_STANDARD, ON_UVLOOP, STANDARD, UVLOOP)) as opened:
+        loops = {name: bridge.loop for name, bridge in opened.bridges.items()}
         ours = {name: loops[name] for name in (NATIVE, ON_STANDARD, ON_UVLOOP)}
         standard = {name: loops[name] for name in (STANDARD, UVLOOP)}
         one_by_one = in_turns(

@@ -1,22 +1,26 @@
-"""How it is measured: in turns, by medians, in fresh processes."""
+"""How it is measured: in turns, by medians, in fresh processes that can't outlive their time."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import faulthandler
 import gc
 import multiprocessing
 import os
 import resource
+import signal
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, ParamSpec, TypeVar
+from itertools import repeat
+from typing import Any, Literal, NamedTuple, TypeVar
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Does the same thing so many times.
+#: Does the same thing so many times. May return what it `Took`, if it isn't this process that does it.
 Way = Callable[[int], object]
 
 
@@ -38,12 +42,20 @@ class Required:
 
 @dataclass
 class Table:
-    """Columns have a format each, rows a name."""
+    """Columns have a format each, rows a name. None is a cell for which there is no number."""
 
     title: str
     columns: dict[str, str]
-    rows: dict[str, list[float]]
+    rows: dict[str, list[float | None]]
     required: list[Required] = field(default_factory=list)
+    #: Ways that couldn't be measured, and why.
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+class Took(NamedTuple):
+    seconds: float
+    voluntary: float
+    involuntary: float
 
 
 @dataclass
@@ -72,23 +84,79 @@ class Turns:
         """How many times longer this way takes: the median of what each round says."""
         return statistics.median(mine / its for mine, its in zip(self.seconds, other.seconds, strict=True))
 
+    def add(self, took: Took, repetitions: int) -> None:
+        self.seconds.append(took.seconds / repetitions)
+        self.voluntary.append(took.voluntary / repetitions)
+        self.involuntary.append(took.involuntary / repetitions)
+
 
 def in_turns(ways: Mapping[str, Way], rounds: int, repetitions: int) -> dict[str, Turns]:
     """Measures A B C, A B C, ...: what disturbs the machine for a while disturbs all of them."""
     for way in ways.values():
         way(min(repetitions, 100))
+    return _in_turns(ways, rounds, dict.fromkeys(ways, repetitions))
+
+
+def in_equal_turns(ways: Mapping[str, Way], rounds: int, seconds: float) -> dict[str, Turns]:
+    """The same with turns of about so many seconds each: the slow do less, and hold nobody up."""
+    return _in_turns(ways, rounds, {name: _fitting(way, seconds) for name, way in ways.items()})
+
+
+def _fitting(way: Way, seconds: float) -> int:
+    """How often it can be done in so many seconds. Warms it up, too."""
+    repetitions = 1
+    while True:
+        took = _timed(way, repetitions).seconds
+        if took > seconds / 4:
+            return max(1, round(repetitions * seconds / took))
+        repetitions *= 4
+
+
+def _in_turns(ways: Mapping[str, Way], rounds: int, repetitions: Mapping[str, int]) -> dict[str, Turns]:
     turns = {name: Turns() for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             gc.collect()  # nobody pays for another's garbage
-            before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-            way(repetitions)
-            ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-            turn = turns[name]
-            turn.seconds.append((ended - began) / repetitions)
-            turn.voluntary.append((after.ru_nvcsw - before.ru_nvcsw) / repetitions)
-            turn.involuntary.append((after.ru_nivcsw - before.ru_nivcsw) / repetitions)
+            turns[name].add(_timed(way, repetitions[name]), repetitions[name])
     return turns
+
+
+def _timed(way: Way, repetitions: int) -> Took:
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    took = way(repetitions)
+    ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    if isinstance(took, Took):
+        return took
+    return Took(ended - began, after.ru_nvcsw - before.ru_nvcsw, after.ru_nivcsw - before.ru_nivcsw)
+
+
+def repeated(call: Callable[[], object]) -> Way:
+    def calls(repetitions: int) -> None:
+        for _ in repeat(None, repetitions):
+            call()
+
+    return calls
+
+
+class Timed:
+    """Makes a call again and again, and keeps how long each of them took, in seconds."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self.durations: list[float] = []
+
+    def __call__(self, repetitions: int) -> None:
+        call, keep, now = self._call, self.durations.append, time.perf_counter
+        for _ in repeat(None, repetitions):
+            began = now()
+            call()
+            keep(now() - began)
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """The value that so many percent of them are at or below."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def resident() -> int:
@@ -98,14 +166,67 @@ def resident() -> int:
         return next(1024 * int(line.split()[1]) for line in file if line.startswith("Rss:"))
 
 
+def status(name: str) -> int:
+    """A size the kernel tells of this process, in bytes: `VmHWM`, the peak of resident memory; `VmPTE`, page tables."""
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith(f"{name}:"))
+
+
+def forget_peak() -> None:
+    """From here on `VmHWM` is the peak since now."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
 def pin(cpu: int | None) -> None:
     """Keeps this process and the threads it will have on one processor."""
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
 
 
-def in_fresh_process(cpu: int | None, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls a function in a process that has done nothing else."""
+def in_fresh_process(
+    cpu: int | None, function: Callable[..., T], *args: Any, timeout: float | None = None
+) -> T:
+    """Calls a function in a process that has done nothing else.
+
+    When it has returned, or after `timeout` seconds, the process is killed, with all that it started. Raises
+    `TimeoutError` then (and its threads' stacks have been written to stderr), `RuntimeError` if the function failed.
+    """
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, initializer=pin, initargs=(cpu,)) as process:
-        return process.submit(function, *args, **kwargs).result()
+    leads = multiprocessing.parent_process() is None  # what a fresh process starts in turn stays in its group
+    receiving, sending = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_answer, args=(sending, leads, cpu, timeout, function, args))
+    process.start()
+    sending.close()
+    try:
+        if not receiving.poll(timeout):
+            raise TimeoutError(f"not done within {timeout:g} s")
+        result, error = receiving.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the process ended with {process.exitcode}") from None
+    finally:
+        if leads:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
+        receiving.close()
+    if error is not None:
+        raise RuntimeError(error)
+    return result
+
+
+def _answer(sending, leads: bool, cpu: int | None, timeout: float | None, function, args) -> None:
+    if leads:
+        os.setpgrp()
+    # Nor does it outlive the one that waits for it.
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    pin(cpu)
+    if timeout is not None:
+        faulthandler.dump_traceback_later(0.9 * timeout)
+    try:
+        sending.send((function(*args), None))
+    except BaseException:
+        sending.send((None, traceback.format_exc()))

@@ -2,45 +2,139 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import repeat
 
-from .measuring import Required, Table, in_turns
-from .ways import NATIVE, STANDARD, all_open, trivial
+from asyncio_thread_loop import AsyncioThreadLoop
+
+from .limits import RUNNERS
+from .measuring import Table, Way, forget_peak, in_fresh_process, in_turns, resident, status
+from .ways import NATIVE, POOL, STANDARD, TRIVIAL, UVLOOP, all_open, faster, fastest, trivial
 
 MANY = 10_000
+MILLION = 1_000_000
+
+EVALUATE_MANY = f"{NATIVE}, evaluate_many"
+MAP = f"{NATIVE}, map"
+
+Submit = Callable[[], Future]
+
+
+def waiting(name: str) -> str:
+    return f"{name}, futures.wait"
 
 
 def measure(quick: bool) -> list[Table]:
-    with all_open() as loops:
-        ways = {name: partial(submit_and_collect, loop.submit) for name, loop in loops.items()}
-        native, standard = loops[NATIVE], loops[STANDARD]
-        waited, standard_waited = f"{NATIVE}, futures.wait", f"{STANDARD}, futures.wait"
-        evaluated = f"{NATIVE}, evaluate_many"
-        ways |= {
-            evaluated: lambda many: native.evaluate_many(trivial() for _ in repeat(None, many)),
-            waited: partial(submit_and_wait, native.submit),
-            standard_waited: partial(submit_and_wait, standard.submit),
+    many, rounds = (MANY // 10, 3) if quick else (MANY, 7)
+    with all_open() as opened, bare() as limits:
+        submits = {
+            name: bridge.submit(TRIVIAL)
+            for name, bridge in opened.bridges.items()
+            if hasattr(bridge, "submit")
         }
-        turns = in_turns(ways, 3 if quick else 11, MANY)
+        waits = [name for name in (NATIVE, STANDARD, UVLOOP, POOL) if name in submits]
+        loop = opened.bridges[NATIVE].loop
+        ways = {
+            **{name: partial(submit_and_collect, submit) for name, submit in submits.items()},
+            EVALUATE_MANY: partial(evaluate_many, loop),
+            MAP: partial(map_many, loop),
+            **{waiting(name): partial(submit_and_wait, submits[name]) for name in waits},
+            **limits,
+        }
+        turns = in_turns(ways, rounds, many)
+    waited = {name: turns[waiting(name)] for name in waits}
+    required = faster(turns, STANDARD, default=15) + fastest(turns)
+    for each in faster(waited, STANDARD, default=8) + fastest(waited):
+        each.what += ", futures.wait"
+        required.append(each)
     table = Table(
-        f"{MANY:,} coroutines submitted and collected",
+        f"{many:,} coroutines submitted and collected",
         {"coroutines/s": ",.0f", "times ours": ".2f", "switches each": ".3f"},
         {
             name: [1e6 / turn.microseconds, turn.times(turns[NATIVE]), turn.switches[2]]
             for name, turn in turns.items()
         },
-        [Required("times the standard way", turns[STANDARD].times(turns[NATIVE]), "at least", 8)],
+        required,
+        opened.missing,
     )
     return [table]
 
 
-def submit_and_collect(submit, many: int) -> None:
-    futures = [submit(trivial()) for _ in repeat(None, many)]
+def submit_and_collect(submit: Submit, many: int) -> None:
+    futures = [submit() for _ in repeat(None, many)]
     for future in futures:
         future.result()
 
 
-def submit_and_wait(submit, many: int) -> None:
-    concurrent.futures.wait([submit(trivial()) for _ in repeat(None, many)])
+def submit_and_wait(submit: Submit, many: int) -> None:
+    concurrent.futures.wait([submit() for _ in repeat(None, many)])
+
+
+def evaluate_many(loop: AsyncioThreadLoop, many: int) -> None:
+    loop.evaluate_many(trivial() for _ in repeat(None, many))
+
+
+def map_many(loop: AsyncioThreadLoop, many: int) -> None:
+    async def trivial_of(_: int) -> int:
+        return 42
+
+    for _ in loop.map(trivial_of, range(many)):
+        pass
+
+
+@contextmanager
+def bare() -> Iterator[dict[str, Way]]:
+    """The same without a bridge: tasks of one loop, and `gather`."""
+
+    def gather(runner: asyncio.Runner, many: int) -> None:
+        async def main() -> None:
+            await asyncio.gather(*(trivial() for _ in repeat(None, many)))
+
+        runner.run(main())
+
+    with ExitStack() as stack:
+        yield {
+            name.replace("create_task", "gather"): partial(
+                gather, stack.enter_context(asyncio.Runner(loop_factory=factory))
+            )
+            for name, factory in RUNNERS.items()
+        }
+
+
+# A million, each way in a process of its own: for the memory it takes.
+
+
+def measure_million(quick: bool) -> list[Table]:
+    many = MILLION // 50 if quick else MILLION
+    names = (NATIVE, EVALUATE_MANY, MAP, waiting(NATIVE), STANDARD)
+    rows = {name: in_fresh_process(None, once, name, many) for name in names}
+    ours = rows[NATIVE][0]
+    table = Table(
+        f"{many:,} coroutines submitted and collected, once",
+        {"coroutines/s": ",.0f", "times ours": ".2f", "peak memory, MiB": ",.0f"},
+        {name: [many / seconds, seconds / ours, peak / 2**20] for name, (seconds, peak) in rows.items()},
+    )
+    return [table]
+
+
+def once(name: str, many: int) -> tuple[float, int]:
+    """Seconds it takes, and bytes of memory at its peak."""
+    with all_open([STANDARD if name == STANDARD else NATIVE]) as opened:
+        (bridge,) = opened.bridges.values()
+        way = {
+            EVALUATE_MANY: partial(evaluate_many, bridge.loop),
+            MAP: partial(map_many, bridge.loop),
+            waiting(NATIVE): partial(submit_and_wait, bridge.submit(TRIVIAL)),
+        }.get(name, partial(submit_and_collect, bridge.submit(TRIVIAL)))
+        way(1000)
+        before = resident()
+        forget_peak()
+        began = time.perf_counter()
+        way(many)
+        return time.perf_counter() - began, status("VmHWM") - before
