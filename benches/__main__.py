@@ -42,7 +42,7 @@ SINGLE = {
 ALL = PLACED | STEADY | SINGLE
 
 #: Seconds that one of these may take. What hasn't ended by then is killed, with its threads' stacks on stderr.
-PATIENCE = 300
+PATIENCE = 400
 QUICK_PATIENCE = 30
 
 COMPARED = ("uvloop", "rloop", "anyio", "asgiref", "fsspec", "synchronicity", "aiohttp")

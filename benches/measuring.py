@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
+import logging
 import multiprocessing
 import os
 import resource
@@ -224,6 +225,7 @@ def _answer(sending, leads: bool, cpu: int | None, timeout: float | None, functi
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     pin(cpu)
+    logging.disable()  # on a busy machine the watchdog has much to say
     if timeout is not None:
         faulthandler.dump_traceback_later(0.9 * timeout)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import threading
 from collections.abc import Iterable
@@ -89,6 +90,7 @@ async def waiting(event: asyncio.Event) -> None:
 
 
 def held(name: str, count: int) -> int:
+    gc.disable()  # it would go through all of them again and again, and find nothing
     if name in (CREATE_TASK, CREATE_TASK_NATIVE):
         return held_by_loop(count, asyncio.SelectorEventLoop if name == CREATE_TASK else EventLoop)
     with all_open([name]) as opened:

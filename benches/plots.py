@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from . import limits
 from .report import FREE, PINNED, Report, column, find
@@ -22,7 +22,8 @@ from .ways import NATIVE, STANDARD
 WIDTH = 830
 INCH = 100
 SHARPNESS = 2
-MARGIN, NAMES, ROW, ABOVE, BETWEEN, BELOW = 10, 250, 22, 60, 64, 56
+MARGIN, ROW, ABOVE, BETWEEN, BELOW = 10, 22, 60, 64, 56
+NAMES = 250  # more where a name is longer than usual
 
 OUR_COLOUR = "#0f6fb8"
 OUR_OTHERS = "#6aa9d6"
@@ -93,13 +94,13 @@ def workloads(report: Report) -> Figure | None:
     parts = [
         ("await asyncio.sleep(0)", "await asyncio.sleep(0)", "µs"),
         ("A byte to an echo server in another process, and back", "A byte to an echo server", "µs"),
-        ("How much later than 1 ms await asyncio.sleep(0.001) returns", "await asyncio.sleep(0.001)", LATE),
+        ("How late await asyncio.sleep(0.001) returns", "await asyncio.sleep(0.001)", LATE),
         ("One of 10,000 coroutines submitted and collected", "10,000 coroutines submitted", "coroutines/s"),
     ]
     found = [both(report, table, name) for _, table, name in parts]
     if None in found:
         return None
-    figure, axes = panels("One call, other work", [len(rows) for rows in found], note=PLACEMENTS)
+    figure, axes = panels("One call, other work", [len(rows) for rows in found], note=PLACEMENTS, names=320)
     for axis, rows, (title, _, unit) in zip(axes, found, parts, strict=True):
         if unit == "coroutines/s":
             rows = {name: {where: 1e6 / rate for where, rate in row.items()} for name, row in rows.items()}
@@ -241,7 +242,9 @@ def numbers(table: Mapping[str, Any], name: str, columns: list[str]) -> list[flo
 # Parts
 
 
-def panels(title: str, rows: list[int], note: str = "", across: int = 1) -> tuple[Figure, list[Axes]]:
+def panels(
+    title: str, rows: list[int], note: str = "", across: int = 1, names: int = NAMES
+) -> tuple[Figure, list[Axes]]:
     """Axes for so many rows each, one below the other, or some beside one another."""
     above = ABOVE if len(rows) == 1 else ABOVE + ROW  # several have titles of their own
     height = above + ROW * sum(rows) + BETWEEN * (len(rows) - 1) + BELOW
@@ -252,9 +255,9 @@ def panels(title: str, rows: list[int], note: str = "", across: int = 1) -> tupl
     top = height - above
     for count in rows:
         top -= ROW * count
-        wide = (WIDTH - NAMES - MARGIN) / across
+        wide = (WIDTH - names - MARGIN) / across
         for index in range(across):
-            place = (NAMES + index * wide, top, wide - 10, ROW * count)
+            place = (names + index * wide, top, wide - 10, ROW * count)
             axes.append(
                 figure.add_axes([place[0] / WIDTH, place[1] / height, place[2] / WIDTH, place[3] / height])
             )
@@ -273,10 +276,13 @@ def dots(axis: Axes, rows: Rows, times: Mapping[str, float]) -> None:
         text = f"{brief(pinned)} µs" + ("" if name == NATIVE else f",  {brief(times[name])} times")
         beside(axis, max(pinned, free), place, text, name)
     axis.set_xscale("log")
+    axis.xaxis.set_minor_locator(NullLocator())
     values = [value for row in rows.values() for value in row.values()]
     least, most = min(values) / 1.5, max(values)
     # The numbers of the last row need two sevenths of the width, whatever the scale.
     axis.set_xlim(least, least * (most / least) ** 1.4)
+    if most < 30 * least:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     # Where the scale goes on for their sake, it has no marks.
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g} µs" if value <= most else ""))
     axis.grid(axis="x", color=FAINT)

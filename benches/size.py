@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
+from collections.abc import Callable
 
+from .limits import CREATE_TASK
 from .measuring import Required, Table, in_equal_turns, in_fresh_process, repeated
-from .memory import fitting, let_go, start
+from .memory import BATCH, fitting, let_go, start, waiting
 from .ways import MODES, STANDARD, TRIVIAL, WAYS, all_open
 
 #: Times the cost of the cheapest.
@@ -50,10 +53,11 @@ def beside(name: str, in_flight: list[int], rounds: int, seconds: float) -> list
         }
         times, started = [], []
         for count in in_flight:
+            gc.disable()
             futures = [None] * (count - sum(len(futures) for _, futures in started))
             started.append((start(loop, futures), futures))
-            gc.collect()
             gc.freeze()  # the collections between the turns needn't go through all of them
+            gc.enable()
             turns = in_equal_turns(ways, rounds, seconds)
             times.append(turns["beside others"].times(turns["alone"]))
         for event, futures in started:
@@ -63,41 +67,67 @@ def beside(name: str, in_flight: list[int], rounds: int, seconds: float) -> list
 
 def many_at_once(names: list[str], quick: bool) -> Table:
     batches = [count for count in BATCHES if not quick or count <= 10_000]
-    rows = {
-        name: in_fresh_process(None, suspended, name, fitting(name, batches), 1 if quick else 5)
-        for name in names
-    }
+    rows = {}
+    for name in (CREATE_TASK, *names):
+        for collecting in (True, False) if name != STANDARD else (True,):
+            row = name if collecting else f"{name}, no garbage collection"
+            rows[row] = in_fresh_process(None, suspended, name, fitting(name, batches), collecting)
     return table(
-        "Submitted, suspended all at once, let go and collected: µs each",
+        "Submitted, suspended all at once, let go and collected: µs of processor time each",
         rows,
         batches,
         ".2f",
         [
             Required(
-                f"times the cheapest, at the most ({mode})",
-                max(rows[name]) / min(rows[name]),
-                "at most",
-                FLAT,
+                f"times the cheapest, at the most ({mode}{how})", flat(rows[name + how]), "at most", FLAT
             )
             for mode, name in MODES.items()
             if name in rows
+            for how in ("", ", no garbage collection")
         ],
     )
 
 
-def suspended(name: str, batches: list[int], repeats: int) -> list[float]:
+def flat(row: list[float]) -> float:
+    return max(row) / min(row)
+
+
+def suspended(name: str, batches: list[int], collecting: bool) -> list[float]:
+    """Python's collector goes through all there is again and again, whoever's it is: it can be told to leave it."""
+    if not collecting:
+        gc.disable()
+    if name == CREATE_TASK:
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            return [cheapest(lambda count: runner.run(tasks(count)), count) for count in batches]
     with all_open([name]) as opened:
         loop = opened.bridges[name].loop
 
-        def once(count: int) -> float:
-            began = time.perf_counter()
+        def submitted(count: int) -> None:
             futures = [None] * count
             let_go(loop, start(loop, futures), futures)
-            return 1e6 * (time.perf_counter() - began) / count
 
-        once(1000)
-        # The best of some: what else the machine does only adds.
-        return [min(once(count) for _ in range(repeats if count < 1_000_000 else 1)) for count in batches]
+        return [cheapest(submitted, count) for count in batches]
+
+
+def cheapest(work: Callable[[int], object], count: int) -> float:
+    """Of some times: what else the machine does only adds."""
+    measured = []
+    for _ in range(max(1, min(5, 200_000 // count))):
+        began = time.process_time()
+        work(count)
+        measured.append(1e6 * (time.process_time() - began) / count)
+    return min(measured)
+
+
+async def tasks(count: int) -> None:
+    event = asyncio.Event()
+    waits = []
+    for _ in range(count // BATCH):
+        waits += [asyncio.create_task(waiting(event)) for _ in range(BATCH)]
+        await asyncio.sleep(0)
+    event.set()
+    for task in waits:
+        await task
 
 
 def table(
