@@ -126,7 +126,7 @@ def machine() -> dict[str, str]:
     return {
         "CPython": platform.python_version(),
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
-        "processors": f"{len(os.sched_getaffinity(0))} of {processor()}",
+        "machine": f"{len(os.sched_getaffinity(0))} processors, {processor()}",
         **installed(),
     }
 

@@ -349,7 +349,7 @@ def frameless(axis: Axes) -> None:
 def sign(figure: Figure, report: Report) -> None:
     """When and where it was measured."""
     machine = report["machine"]
-    text = f"{report['date']}, CPython {machine['CPython']}, {machine['system']}, {machine['processors']}"
+    text = f"{report['date']}, CPython {machine['CPython']}, {machine['system']}, {machine['machine']}"
     figure.text(MARGIN / WIDTH, 12 / (figure.get_figheight() * INCH), text, fontsize=7.5, color=PEERS)
 
 

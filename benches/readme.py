@@ -56,7 +56,7 @@ def section(report: Report) -> str:
     times = column(report, "A future created and dropped", "µs", FREE)
     ours, theirs = in_flight[NATIVE], in_flight[STANDARD]
     lines = [
-        f"This is the run of {report['date']} on {machine['processors']}, {machine['system']},",
+        f"This is the run of {report['date']} on {machine['machine']}, {machine['system']},",
         f"CPython {machine['CPython']} and uvloop {machine['uvloop']}, everything pinned to one processor,",
         "in brackets freely placed:",
         "",
