@@ -43,7 +43,7 @@ ALL = PLACED | STEADY | SINGLE
 
 #: Seconds that one of these may take. What hasn't ended by then is killed, with its threads' stacks on stderr.
 PATIENCE = 400
-QUICK_PATIENCE = 30
+QUICK_PATIENCE = 60
 
 COMPARED = ("uvloop", "rloop", "anyio", "asgiref", "fsspec", "synchronicity", "aiohttp")
 
