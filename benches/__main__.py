@@ -14,7 +14,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from . import calls, futures, iteration, jobs, life, memory, size, threads, throughput
+from . import calls, faces, futures, iteration, jobs, life, memory, size, threads, throughput
 from .measuring import in_fresh_process
 from .report import FREE, PINNED, stated
 
@@ -22,6 +22,7 @@ from .report import FREE, PINNED, stated
 #: threads take turns.
 PLACED = {
     "calls": calls.measure,
+    "faces": faces.measure,
     "throughput": throughput.measure,
     "threads": threads.measure,
     "iteration": iteration.measure,

@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncio_thread_loop import AsyncioThreadLoop
-
 from .command import PACKAGES, files, generate
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(AsyncioThreadLoop, "to_sync"), reason="the faces that the modules ask for can't be made yet"
-)
 
 HTTP_SERVER = """
 import logging

@@ -15,7 +15,7 @@ from .dynamic import Dynamic
 from .expressions import Reference, arguments, name, subscript
 from .functions import RENAMED, TIMEOUT, Functions, type_parameter
 from .hierarchy import ASYNC_MANAGER, AWAITABLE, runtime
-from .kinds import Kind as FaceKind
+from .._faces.kinds import Kind as FaceKind
 from .model import Alias, Attribute, Callee, Face, Kind, Parameter
 from .scope import INCOMPLETE, Scope, is_any
 from .sources import Definition, Symbol, is_standard

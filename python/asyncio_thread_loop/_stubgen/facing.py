@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from .expressions import Either, Reference, arguments, key, name, subscript, union, union_parts
 from .hierarchy import ASYNC_MANAGER, AWAITABLE, FUTURES, ITERATION, Hierarchy, argument, head_of
-from .kinds import Kind
+from .._faces.kinds import Kind
 from .scope import INCOMPLETE, NONE, Scope, is_any
 from .sources import Symbol
 

@@ -11,7 +11,7 @@ from typing import Any
 from .aliases import Aliases, ignored
 from .expressions import Reference, arguments, name, subscript, substitute, union_parts
 from .inference import inferred_result
-from .kinds import Kind, is_async_function, kind_of
+from .._faces.kinds import Kind, is_async_function, kind_of
 from .scope import ANY, INCOMPLETE, Scope
 from .sources import Definition, Symbol, is_standard
 from .statements import Function, statements

@@ -13,7 +13,7 @@ from .errors import StubgenError
 from .expressions import Reference
 from .facing import Facing
 from .functions import Functions
-from .kinds import is_async_function
+from .._faces.kinds import is_async_function
 from .model import Alias, Callee, Face, Unit, Variable, nodes
 from .scope import Scope
 from .sources import Module, Sources, Symbol
