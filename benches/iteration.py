@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from functools import partial
 from itertools import repeat
@@ -37,7 +38,7 @@ def measure(quick: bool) -> list[Table]:
         turns = in_turns(
             {
                 f"anext, {STANDARD}": lambda share: ask_each(loops[STANDARD], share // 100),
-                "bare async for": lambda share: bare(loops[NATIVE], share),
+                "bare async for": bare,
                 **{
                     f"iterate(prefetch={AHEAD}), {name}": partial(iterate, loop, AHEAD)
                     for name, loop in ours.items()
@@ -98,12 +99,12 @@ def ask_each(loop, many: int) -> None:
         loop.evaluate(ask())
 
 
-def bare(loop, many: int) -> None:
+def bare(many: int) -> None:
     async def run():
         async for _ in items(many):
             pass
 
-    loop.evaluate(run())
+    asyncio.run(run())
 
 
 def grown(many: int) -> int:
