@@ -144,6 +144,7 @@ def test_a_refused_coroutine_is_closed_unrun(loops):
 
     async def block_on_a():
         coroutine = run()
+        until(lambda: is_waited_for_by("A", b))
         with pytest.raises(DeadlockError):
             a.evaluate(coroutine)
         with pytest.raises(RuntimeError, match="cannot reuse"):
@@ -167,7 +168,7 @@ def test_a_wait_that_ends_by_itself_closes_no_circle(loops, gate):
     async def wait_for_a_while():
         future = b.submit(call_a)
         with pytest.raises(TimeoutError):
-            future.result(timeout=0.2)
+            future.result(timeout=2)
         return future
 
     future = a.submit(wait_for_a_while).result(WAIT)
