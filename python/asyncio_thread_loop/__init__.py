@@ -1,4 +1,7 @@
-"""Call async code from synchronous code as if it were an ordinary function call."""
+"""Call async code from synchronous code as if it were an ordinary function call.
+
+PYTEST_DONT_REWRITE: it comes with a plugin, and pytest would warn where it has been imported before.
+"""
 
 from ._context_managers import SyncContextManager as SyncContextManager
 from ._default import get_default_loop as get_default_loop

@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from ._native import FutureCore
     from ._session import Session
 
-__all__ = ["describe_loop", "describe_task", "describe_tasks"]
+__all__ = ["describe_calls_not_begun", "describe_loop", "describe_task", "describe_tasks"]
 
 
 def describe_loop(session: Session) -> str:
     """Everything: the thread, the tasks, the calls that haven't begun."""
     assert session.loop is not None and session.portal is not None
     tasks = describe_tasks(session)
-    unbegun = [future for future in session.portal.unfinished() if future._task is None and not future.done()]
-    calls = ["\n".join([f"call not begun, {_age(future)}", *_origin(session, future)]) for future in unbegun]
+    calls = describe_calls_not_begun(session)
     summary = f"{session.thread.name}: {_count(len(tasks), 'task')}, {_count(len(calls), 'call')} not begun"
     for thread, subject in session.portal.callers():
         if subject is session:
@@ -33,17 +32,25 @@ def describe_loop(session: Session) -> str:
     return "\n\n".join([summary, *tasks, *calls])
 
 
-def describe_tasks(session: Session) -> list[str]:
-    """Each unfinished task of the loop, the oldest first; those of unknown age last."""
+def describe_tasks(session: Session, tasks: Iterable[asyncio.Task[Any]] | None = None) -> list[str]:
+    """Each of these tasks, or each unfinished one of the loop, the oldest first; those of unknown age last."""
     assert session.loop is not None and session.portal is not None
     futures = {future._task: future for future in session.portal.unfinished()}
-    tasks = [task for task in asyncio.all_tasks(session.loop) if task.get_name() != session.WIND_DOWN]
+    if tasks is None:
+        tasks = [task for task in asyncio.all_tasks(session.loop) if task.get_name() != session.WIND_DOWN]
 
     def by_age(task: asyncio.Task[Any]) -> tuple[float, str]:
         future = futures.get(task)
         return (-(future._age or 0.0) if future is not None else 0.0, task.get_name())
 
     return [describe_task(session, task, futures.get(task)) for task in sorted(tasks, key=by_age)]
+
+
+def describe_calls_not_begun(session: Session) -> list[str]:
+    """Each call that was accepted and has no task yet."""
+    assert session.portal is not None
+    calls = [future for future in session.portal.unfinished() if future._task is None and not future.done()]
+    return ["\n".join([f"call not begun, {_age(future)}", *_origin(session, future)]) for future in calls]
 
 
 def describe_task(session: Session, task: asyncio.Task[Any], future: FutureCore[Any] | None = None) -> str:

@@ -174,7 +174,7 @@ class Session:
                     "the exit of %s has been waiting for %g s and goes on waiting for:\n%s",
                     self.thread.name,
                     STUCK_WARNING_AFTER,
-                    self._describe_stuck(),
+                    self.describe_stuck(),
                 )
                 self._over.wait()
         elif not self._over.wait(min(timeout, threading.TIMEOUT_MAX)):
@@ -186,7 +186,7 @@ class Session:
         timeout = round(timeout, 2)
         report = f"{self.thread.name} didn't end within {timeout:g} s and was left behind. In its way:\n"
         try:
-            report += self._describe_stuck()
+            report += self.describe_stuck()
         except Exception as error:  # of an object of the user's, which must not keep anybody waiting
             report += f"what can't be described: {type(error).__name__}"
         _sessions.discard(self)
@@ -205,7 +205,8 @@ class Session:
             self._on_end(self)
             warnings.warn(report, RuntimeWarning, stacklevel=_outside())
 
-    def _describe_stuck(self) -> str:
+    def describe_stuck(self) -> str:
+        """What is in the way of the exit."""
         lines = []
         if not self.is_idle:
             lines.append(f"its thread, which runs:\n{_stacks.describe_thread(self.thread.ident)}")
@@ -338,7 +339,7 @@ class Session:
             await asyncio.sleep(0)
         if self.contexts:
             # They go on as if all that was submitted had been inside them. What is left after that may be their own.
-            await self._end(self._submitted_tasks)
+            await self._end(self.submitted_tasks)
             await self._leave_contexts()
         await self._end(lambda: asyncio.all_tasks())
         await self.loop.shutdown_asyncgens()
@@ -368,7 +369,7 @@ class Session:
             asked -= spared
             spared.clear()
 
-    def _submitted_tasks(self) -> set[asyncio.Task[Any]]:
+    def submitted_tasks(self) -> set[asyncio.Task[Any]]:
         """The unfinished tasks of calls that were submitted, but for those that hold contexts."""
         assert self.portal is not None
         tasks = {future._task for future in self.portal.unfinished()} - {held.task for held in self.contexts}
@@ -389,7 +390,7 @@ class Session:
         assert self.portal is not None
         hurried = asyncio.create_task(hurry.wait(), name=self.WIND_DOWN)
         while not hurried.done():
-            tasks = [task for task in self._submitted_tasks() if not SingleTask.serves(task)]
+            tasks = [task for task in self.submitted_tasks() if not SingleTask.serves(task)]
             if not tasks:
                 break
             everything = asyncio.create_task(asyncio.wait(tasks), name=self.WIND_DOWN)

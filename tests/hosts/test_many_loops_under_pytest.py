@@ -1,12 +1,8 @@
 """Hundreds of tests that open loops, in a pytest run of their own, beside plugins that run loops in the same thread."""
 
-import xml.etree.ElementTree as ElementTree
-from collections import Counter
-
 import pytest
 
-#: Seconds that pytest may be silent: on a busy machine, three processes of it take their time to import what they need.
-PATIENCE = 60
+from .pytest_run import PytestRun
 
 CONFTEST = """\
 import asyncio, gc, os, threading, time
@@ -160,69 +156,37 @@ def test_sync_after(of_module, of_function, number):
 """
 ASYNC_COUNTS = dict.fromkeys(["test_sync_before", "test_asyncio", "test_anyio", "test_sync_after"], 90)
 
-SETTINGS = """\
-[pytest]
-asyncio_mode = strict
-asyncio_default_fixture_loop_scope = function
-markers = anyio
-"""
-
 
 @pytest.fixture
 def run_pytest(program, tmp_path):
-    """Run pytest over files; returns the program and how often each test passed and failed."""
+    """Run pytest over files; returns the run and how many processes looked for what is left."""
 
     def run(*options, **files):
-        for name, text in files.items():
-            (tmp_path / f"{name}.py").write_text(text)
-        (tmp_path / "pytest.ini").write_text(SETTINGS)
-        command = [
-            "-m",
-            "pytest",
-            "-W",
-            "error",
-            "-p",
-            "no:cacheprovider",
-            "--rootdir",
-            tmp_path,
-            "-c",
-            "pytest.ini",
-        ]
-        # Every test's line is printed: a hang is one that says nothing for long.
-        running = program(*command, "-v", "--junitxml=outcomes.xml", *options, tmp_path, patience=PATIENCE)
-        code = running.finish()
-        outcomes = {"passed": Counter(), "failed": Counter()}
-        for case in ElementTree.parse(tmp_path / "outcomes.xml").iter("testcase"):
-            kind = "passed" if len(case) == 0 else "failed"
-            outcomes[kind][case.get("name").partition("[")[0]] += 1
+        ran = PytestRun(program, tmp_path, *options, files=files)
         left = [report.read_text() for report in tmp_path.glob("left-*")]
-        assert set(left) == {"threads [] descriptors []\n"}, running
-        return running, code, len(left), outcomes
+        assert set(left) == {"threads [] descriptors []\n"}, ran
+        return ran, len(left)
 
     return run
 
 
 def test_hundreds_of_loops_are_opened_and_closed_and_nothing_is_left(run_pytest):
-    running, code, _, outcomes = run_pytest(conftest=CONFTEST, test_sync=SYNC)
-    assert code == pytest.ExitCode.TESTS_FAILED, running
-    assert outcomes == {"passed": SYNC_COUNTS, "failed": FAILING}, running
-    assert len(running.found("^E +assert 42 == 43")) == FAILING["test_fails_on_purpose"], running
-    assert len(running.found("^E +TypeError: unsupported operand")) == FAILING["test_fails_in_a_coroutine"], (
-        running
-    )
-    assert not running.found("Warning|Exception ignored|never awaited"), running
+    ran, _ = run_pytest(conftest=CONFTEST, test_sync=SYNC)
+    assert ran.code == pytest.ExitCode.TESTS_FAILED, ran
+    assert ran.outcomes == {"passed": SYNC_COUNTS, "failed": FAILING, "error": {}}, ran
+    assert len(ran.found("^E +assert 42 == 43")) == FAILING["test_fails_on_purpose"], ran
+    assert len(ran.found("^E +TypeError: unsupported operand")) == FAILING["test_fails_in_a_coroutine"], ran
+    assert not ran.found("Warning|Exception ignored|never awaited"), ran
 
 
 def test_sync_tests_with_loops_run_between_async_ones_of_pytest_asyncio_and_anyio(run_pytest):
-    running, code, _, outcomes = run_pytest(conftest=CONFTEST, test_async=ASYNC)
-    assert code == pytest.ExitCode.OK, running
-    assert outcomes == {"passed": ASYNC_COUNTS, "failed": {}}, running
+    ran, _ = run_pytest(conftest=CONFTEST, test_async=ASYNC)
+    assert ran.code == pytest.ExitCode.OK, ran
+    assert ran.outcomes == {"passed": ASYNC_COUNTS, "failed": {}, "error": {}}, ran
 
 
 def test_the_same_holds_in_the_processes_of_pytest_xdist(run_pytest):
-    running, code, reports, outcomes = run_pytest(
-        "-n", "2", conftest=CONFTEST, test_sync=SYNC, test_async=ASYNC
-    )
-    assert code == pytest.ExitCode.TESTS_FAILED, running
-    assert outcomes == {"passed": SYNC_COUNTS | ASYNC_COUNTS, "failed": FAILING}, running
-    assert reports == 2, running
+    ran, reports = run_pytest("-n", "2", conftest=CONFTEST, test_sync=SYNC, test_async=ASYNC)
+    assert ran.code == pytest.ExitCode.TESTS_FAILED, ran
+    assert ran.outcomes == {"passed": SYNC_COUNTS | ASYNC_COUNTS, "failed": FAILING, "error": {}}, ran
+    assert reports == 2, ran
