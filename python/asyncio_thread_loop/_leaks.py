@@ -58,8 +58,8 @@ class Census:
     """The threads and descriptors of this process at one moment, for finding those that came later.
 
     What is kept from the moment that it is first needed doesn't count: the default loop and what it watches, what
-    `multiprocessing`, tqdm and uvloop keep for the life of the process, and the threads in which other event loops run
-    what blocks. Descriptors count only where there is a `/proc`.
+    `multiprocessing`, tqdm and uvloop keep for the life of the process, and the threads of other event loops' default
+    executors. Descriptors count only where there is a `/proc`.
     """
 
     def __init__(self) -> None:
@@ -147,14 +147,11 @@ def _is_kept(thread: threading.Thread) -> bool:
 
 
 def _workers_of_open_loops() -> set[threading.Thread]:
-    """The threads in which event loops, and anyio on them, run what blocks. They stay as long as their loop is open.
+    """The threads of the default executors of event loops, which stay as long as their loop is open.
 
     A loop that a test leaves open has descriptors of its own, by which it is found.
     """
-    anyio_worker = getattr(sys.modules.get("anyio._backends._asyncio"), "WorkerThread", ())
-    workers: set[threading.Thread] = {
-        each for each in threading.enumerate() if isinstance(each, anyio_worker) and not each.loop.is_closed()
-    }
+    workers: set[threading.Thread] = set()
     for each in gc.get_objects():
         # `isinstance` would ask the object, which may have an answer of its own.
         if issubclass(type(each), asyncio.BaseEventLoop) and not each.is_closed():

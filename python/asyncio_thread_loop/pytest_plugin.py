@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    if call.excinfo is not None:
+    if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
         item.stash[_failed] = True
 
 

@@ -17,10 +17,10 @@ markers = anyio
 class PytestRun:
     """One run, to its end: what it printed, its exit code, and what came of each test."""
 
-    def __init__(self, program, folder, *options, files, settings=""):
+    def __init__(self, program, folder, *options, files, settings=SETTINGS):
         for name, text in files.items():
             (folder / f"{name}.py").write_text(text)
-        (folder / "pytest.ini").write_text(SETTINGS + settings)
+        (folder / "pytest.ini").write_text(settings)
         command = [
             "-m",
             "pytest",

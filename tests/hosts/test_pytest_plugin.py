@@ -7,7 +7,8 @@ import sys
 import pytest
 from contract.harness import WAIT
 
-from .pytest_run import PytestRun
+from .program import EXAMPLES
+from .pytest_run import SETTINGS, PytestRun
 
 FLAVOURS = {
     "native": "",
@@ -55,8 +56,8 @@ def options(request):
 def run_tests(program, tmp_path):
     """Run pytest over a module of tests."""
 
-    def run(tests, *options, conftest=CONFTEST % "", settings="", **files):
-        files = {"conftest": conftest, "test_it": PRELUDE + tests, **files}
+    def run(tests, *options, conftest=CONFTEST % "", settings=SETTINGS):
+        files = {"conftest": conftest, "test_it": PRELUDE + tests}
         return PytestRun(program, tmp_path, *options, files=files, settings=settings)
 
     return run
@@ -199,8 +200,6 @@ def test_closed_and_opened_again(sync_loop):
     sync_loop.start()
     assert sync_loop.evaluate(double(21)) == 42
 
-def test_skipped(sync_loop):
-    pytest.skip("as planned")
 """
 
 
@@ -249,6 +248,10 @@ def test_everything(sync_loop):
     starts(sync_loop, hold)
     kept.append(AsyncioThreadLoop(name="yet another loop").start())
 
+def test_skipped(sync_loop):
+    starts(sync_loop, hold)
+    pytest.skip("as planned")
+
 def test_nothing_more_is_left(sync_loop):
     assert [thread.name for thread in threading.enumerate() if thread.name == "sync_loop"] == ["sync_loop"]
 
@@ -261,7 +264,9 @@ def clean_up():
 
 stop_the_thread = threading.Event()
 """
-LEAVING = ["test_tasks", "test_thread", "test_another_loop", "test_descriptors", "test_everything"]
+LEAVING = [
+    f"test_{what}" for what in ("tasks", "thread", "another_loop", "descriptors", "everything", "skipped")
+]
 
 
 def test_what_a_test_leaves_is_an_error_of_that_test_and_named(run_tests, options):
@@ -320,6 +325,27 @@ def test_what_a_failed_test_leaves_is_told_with_its_failure(run_tests):
     assert ran.found("^ERROR .*::test_has_no_fixture - ZeroDivisionError: of a fixture$"), ran
     assert len(ran.found("^-+ Captured sync_loop teardown -+$")) == 1, ran
     assert len(ran.found("^left behind by the test: 1 task$")) == 1, ran
+
+
+FAIL_FIRST = """
+runs = []
+
+def test_it(sync_loop):
+    starts(sync_loop, hold)
+    runs.append(sync_loop)
+    assert len(runs) == 2
+"""
+RUN_TWICE = """\
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    runtestprotocol(item, nextitem=nextitem, log=False)
+"""
+
+
+def test_a_test_that_is_run_again_and_passes_has_not_failed(run_tests):
+    ran = run_tests(FAIL_FIRST, conftest=RUN_TWICE)
+    assert ran.outcomes == outcomes(error=["test_it"]), ran
 
 
 REFUSE = """
@@ -438,7 +464,7 @@ def test_says_nonsense(sync_loop):
 
 
 def test_what_a_test_may_leave_is_not_looked_at(run_tests):
-    ran = run_tests(ALLOW, settings="sync_loop_may_leave = threads\n")
+    ran = run_tests(ALLOW, settings=SETTINGS + "sync_loop_may_leave = threads\n")
     passed, failing = named(ALLOW)[:2], named(ALLOW)[2:]
     assert ran.outcomes == outcomes(passed, error=failing), ran
     assert ran.found("^ERROR .*::test_may_not - Failed: left behind by the test: 1 task, 2 descriptors$"), ran
@@ -454,12 +480,6 @@ def child_ends(request):
     if os.getpid() != test_process:
         os._exit(0)
 
-def child_and_parent():
-    child = os.fork()
-    if child:
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    return child
-
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("uses_it", [True, False])
 @pytest.mark.parametrize("comes_back", [True, False])
@@ -467,6 +487,8 @@ def test_forks(sync_loop, uses_it, comes_back):
     held = starts(sync_loop, hold)
     child = os.fork()
     if child == 0:
+        # Nobody reads the report of a child.
+        pytest.fail = lambda *_, **__: os._exit(1)
         if uses_it:
             assert sync_loop.evaluate(double(21)) == 42
             starts(sync_loop, hold)
@@ -558,13 +580,21 @@ def test_beside_pytest_asyncio_anyio_and_xdist(run_tests, processes):
     assert ran.found("^ERROR .*::test_leaves_a_task - Failed: left behind by the test: 1 task$"), ran
 
 
-def test_the_plugin_can_be_turned_off(run_tests):
-    tests = """
+USE = """
 def test_it(sync_loop):
-    pass
+    assert sync_loop.evaluate(double(21)) == 42
 """
-    ran = run_tests(tests, "-p", "no:asyncio_thread_loop", conftest="")
+
+
+def test_the_plugin_can_be_turned_off(run_tests):
+    ran = run_tests(USE, "-p", "no:asyncio_thread_loop", conftest="")
     assert ran.found("fixture 'sync_loop' not found"), ran
+
+
+def test_it_can_be_turned_on_where_no_plugin_is_found_by_itself(run_tests, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    ran = run_tests(USE, "-p", "asyncio_thread_loop.pytest_plugin", conftest="", settings="[pytest]\n")
+    assert ran.outcomes == outcomes(["test_it"]), ran
 
 
 def test_only_pytest_imports_the_plugin():
@@ -579,3 +609,22 @@ def test_a_program_that_has_imported_the_package_can_run_pytest(program, tmp_pat
     options = ["-W", "error", "-p", "no:asyncio", "-p", "no:cacheprovider"]
     running = program("-W", "error", "-c", code, *options, "test_it.py")
     assert running.finish() == pytest.ExitCode.OK, running
+
+
+def test_the_example_passes(program, tmp_path):
+    options = [
+        "-W",
+        "error",
+        "-p",
+        "no:asyncio",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "pytest.ini",
+        "--rootdir",
+        tmp_path,
+    ]
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    running = program("-m", "pytest", *options, EXAMPLES / "test_download.py")
+    running.assert_ended_well()
+    assert running.found("^=+ 2 passed in "), running
