@@ -14,8 +14,8 @@ Types are expressions of `ast` whose names are references to definitions (`expre
 they are named. So what an annotation says stays what it says: aliases, overloads, type variables, `Unpack`.
 
 The class at run time decides what it is, the source decides how it is typed. The rules by which something gets a face,
-or is awaited, are `to_sync`'s own (`_faces/kinds`); a class that only type checkers know is judged by its source. Where a
-class has members at run time that its source doesn't show (`dynamic`), the function behind each is looked up in the
+or is awaited, are `to_sync`'s own (`_faces/kinds`); a class that only type checkers know is judged by its source. Where
+a class has members at run time that its source doesn't show (`dynamic`), the function behind each is looked up in the
 source, or its parameters are taken by name. What has no known type is `Incomplete`, and reported.
 
 A generated module has its classes under `TYPE_CHECKING` only: at run time it asks `to_sync` for them, which is the one

@@ -9,13 +9,13 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from .._faces.kinds import Kind as FaceKind
 from .aio import aio_attribute
 from .attributes import Attributes
 from .dynamic import Dynamic
 from .expressions import Reference, arguments, name, subscript
 from .functions import RENAMED, TIMEOUT, Functions, type_parameter
 from .hierarchy import ASYNC_MANAGER, AWAITABLE, runtime
-from .._faces.kinds import Kind as FaceKind
 from .model import Alias, Attribute, Callee, Face, Kind, Parameter
 from .scope import INCOMPLETE, Scope, is_any
 from .sources import Definition, Symbol, is_standard

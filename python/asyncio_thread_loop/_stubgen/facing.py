@@ -9,9 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Sequence
 
+from .._faces.kinds import Kind
 from .expressions import Either, Reference, arguments, key, name, subscript, union, union_parts
 from .hierarchy import ASYNC_MANAGER, AWAITABLE, FUTURES, ITERATION, Hierarchy, argument, head_of
-from .._faces.kinds import Kind
 from .scope import INCOMPLETE, NONE, Scope, is_any
 from .sources import Symbol
 

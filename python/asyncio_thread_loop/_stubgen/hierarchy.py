@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .._faces.kinds import Kind, is_async_function, kind_of
 from .aliases import Aliases, ignored
 from .expressions import Reference, arguments, name, subscript, substitute, union_parts
 from .inference import inferred_result
-from .._faces.kinds import Kind, is_async_function, kind_of
 from .scope import ANY, INCOMPLETE, Scope
 from .sources import Definition, Symbol, is_standard
 from .statements import Function, statements

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Sequence
 
+from .._faces.kinds import is_async_function
 from .aio import aio_descriptor
 from .attributes import Attributes
 from .classes import Classes
@@ -13,7 +14,6 @@ from .errors import StubgenError
 from .expressions import Reference
 from .facing import Facing
 from .functions import Functions
-from .._faces.kinds import is_async_function
 from .model import Alias, Callee, Face, Unit, Variable, nodes
 from .scope import Scope
 from .sources import Module, Sources, Symbol
