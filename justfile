@@ -70,9 +70,9 @@ test *args: _test-core (_install found) (_need "lint")
 # model-check the core's protocols: with loom completely, with shuttle at random and larger
 loom:
     RUSTFLAGS="--cfg atl_loom" CARGO_TARGET_DIR="{{ target }}/loom" \
-        cargo test --release -p asyncio-thread-loop-core --test loom --test portal
+        cargo test --release -p asyncio-thread-loop-core --test loom --test portal --test ownership
     RUSTFLAGS="--cfg atl_shuttle" CARGO_TARGET_DIR="{{ target }}/shuttle" \
-        cargo test --release -p asyncio-thread-loop-core --test portal
+        cargo test --release -p asyncio-thread-loop-core --test portal --test ownership
 
 # the core's stress example under valgrind
 valgrind:

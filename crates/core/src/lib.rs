@@ -5,6 +5,7 @@
 //! | [`inbox`] | calls other threads leave for the loop |
 //! | [`outcome`] | one result, set once, seen by every waiter |
 //! | [`roster`] | the calls that were accepted and haven't ended |
+//! | [`ownership`] | who runs a loop: its thread, or a caller that would only wait otherwise |
 //! | [`parking`] | a thread asleep until another wakes it or a signal arrives |
 //! | [`watchdog`] | noticing that a loop is stuck, while it is |
 //! | [`timers`] | what is to happen later, in order |
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod fork;
 pub mod inbox;
 pub mod outcome;
+pub mod ownership;
 pub mod parking;
 #[cfg(not(any(atl_loom, atl_shuttle)))]
 pub mod poller;

@@ -3,6 +3,7 @@
 
 #![cfg(not(atl_loom))]
 
+use asyncio_thread_loop_core::ownership::Watch;
 use asyncio_thread_loop_core::poller::{Event, Events, Interest, Poller};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -311,4 +312,49 @@ fn private_number() -> OwnedFd {
     let (here, _there) = UnixStream::pair().unwrap();
     // SAFETY: the duplicate just made is nobody else's.
     unsafe { OwnedFd::from_raw_fd(libc::dup(here.as_raw_fd())) }
+}
+
+#[test]
+fn who_only_watches_takes_nothing() {
+    let poller = Poller::new().unwrap();
+    let (mut near, far) = UnixStream::pair().unwrap();
+    poller.add(far.as_raw_fd(), 7, READ).unwrap();
+    assert!(!poller.wait_until_ready(Some(Duration::ZERO)));
+    near.write_all(b"x").unwrap();
+    for _ in 0..2 {
+        assert!(poller.wait_until_ready(None));
+    }
+    assert_eq!(ready(&poller), [readable(7)]);
+    assert!(poller.wait_until_ready(Some(Duration::ZERO)), "unread");
+}
+
+#[test]
+fn who_only_watches_is_woken_until_somebody_takes_the_wake_up() {
+    let poller = Poller::new().unwrap();
+    poller.wake();
+    assert!(poller.wait_until_ready(None));
+    assert_eq!(ready(&poller), []);
+    assert!(!poller.wait_until_ready(Some(Duration::from_micros(1))));
+}
+
+#[test]
+fn a_wake_up_ends_the_watching_under_way() {
+    let poller = Arc::new(Poller::new().unwrap());
+    let watching = {
+        let poller = poller.clone();
+        thread::spawn(move || poller.wait_until_ready(None))
+    };
+    poller.wake();
+    assert!(watching.join().unwrap());
+}
+
+#[test]
+fn watching_ends_not_before_its_time() {
+    let poller = Poller::new().unwrap();
+    for micros in [0, 1, 999, 1001] {
+        let timeout = Duration::from_micros(micros);
+        let start = Instant::now();
+        assert!(!poller.wait_until_ready(Some(timeout)));
+        assert!(start.elapsed() >= timeout, "{micros} µs");
+    }
 }

@@ -67,6 +67,24 @@ impl Poller {
         self.wait_coarse(events, timeout)
     }
 
+    pub(super) fn wait_until_ready(&self, timeout: Option<Duration>) -> bool {
+        // An epoll descriptor is itself readable while it has something to tell.
+        let mut epoll = libc::pollfd {
+            fd: self.epoll.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let timeout = timeout.map(|timeout| libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: `epoll` is valid for writes, the timeout is null or alive until the end of this function, and no signal
+        // mask is passed.
+        let ready = unsafe { libc::ppoll(&raw mut epoll, 1, timeout, ptr::null()) };
+        ready != 0
+    }
+
     pub(super) fn wake(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: `one` is valid for reads of its length.

@@ -23,7 +23,9 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// Waits for descriptors. Usable from any thread, though only one waits at a time.
+use crate::ownership::Watch;
+
+/// Waits for descriptors. Usable from any thread, though only one takes events ([`wait`](Poller::wait)) at a time.
 pub struct Poller {
     system: system::Poller,
 }
@@ -108,6 +110,17 @@ impl Poller {
     /// Ends the wait under way or, if there is none, the next one at once.
     pub fn wake(&self) {
         self.system.wake();
+    }
+}
+
+/// For a thread that watches while another one waits. After a signal it can't tell whether there is something.
+impl Watch for Poller {
+    fn wait_until_ready(&self, timeout: Option<Duration>) -> bool {
+        self.system.wait_until_ready(timeout)
+    }
+
+    fn wake(&self) {
+        self.wake();
     }
 }
 

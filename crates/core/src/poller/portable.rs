@@ -4,7 +4,7 @@
 
 use polling::PollMode;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Release},
@@ -64,6 +64,23 @@ impl Poller {
             return Err(io::ErrorKind::Interrupted.into());
         }
         Ok(())
+    }
+
+    pub(super) fn wait_until_ready(&self, timeout: Option<Duration>) -> bool {
+        // The system's own poller is a descriptor, too, readable while it has something to tell.
+        let mut poller = libc::pollfd {
+            fd: self.poller.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // Rounded up, as an early end would be taken for the timeout.
+        let timeout = timeout.map_or(-1, |timeout| {
+            libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000))
+                .unwrap_or(libc::c_int::MAX)
+        });
+        // SAFETY: `poller` is valid for writes.
+        let ready = unsafe { libc::poll(&raw mut poller, 1, timeout) };
+        ready != 0
     }
 
     pub(super) fn wake(&self) {

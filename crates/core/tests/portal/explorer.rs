@@ -1,5 +1,7 @@
 //! Loom or shuttle, whichever this was built for, behind one face.
 
+#![allow(unused_imports)] // Each test that includes it uses some.
+
 #[cfg(atl_loom)]
 pub use loom::{sync::Condvar, sync::Mutex, sync::MutexGuard, thread};
 #[cfg(atl_shuttle)]
