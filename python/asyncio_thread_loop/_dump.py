@@ -28,7 +28,7 @@ def describe_loop(session: Session) -> str:
     if session.is_idle:
         summary += "\n  its thread has nothing to run"
     else:
-        summary += f"\n  its thread runs:\n{_stacks.describe_thread(session.thread.ident)}"
+        summary += f"\n  its thread runs:\n{_stacks.describe_thread(session.runner)}"
     return "\n\n".join([summary, *tasks, *calls])
 
 
@@ -78,7 +78,7 @@ def _describe_task(session: Session, task: asyncio.Task[Any], future: FutureCore
     if resting:
         stack = _stacks.stack_of_generator(resting.generator)
     else:
-        stack = _stacks.stack_of(task, session.loop, session.thread.ident)
+        stack = _stacks.stack_of(task, session.loop, session.runner)
     return "\n".join([*lines, *([stack] if stack else [])])
 
 

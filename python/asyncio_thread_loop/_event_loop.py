@@ -51,6 +51,9 @@ class EventLoop(LoopCore, _Standard):
 
     def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts) -> None:
         """Has `callback(*args)` called on the loop when the signal arrives. On the main thread only."""
+        if self._is_shared:
+            # The main thread may be running it right now, and another one in a moment.
+            raise RuntimeError("a loop with a thread of its own can't handle signals")
         self._minds_signals = True
         super().add_signal_handler(sig, callback, *args)
 

@@ -149,7 +149,10 @@ class SyncGenerator(SyncIterator[T_co], Generator[T_co, S_contra, None]):
 
         Raises as `next()` does, and `RuntimeError` if items are made ahead.
         """
-        return self._converted(self._source.throw(error))
+        try:
+            return self._converted(self._source.throw(error))
+        finally:
+            del error  # It may lead to this frame: the caller may have run the loop.
 
 
 #: There is no further item.
@@ -187,8 +190,11 @@ class _Iteration(SingleTask):
         while self._unasked:
             _, error = self._unasked.popleft()
             # That it was cancelled is no news for whoever ends it.
-            if not isinstance(error, asyncio.CancelledError):
-                self.tell(error)
+            try:
+                if not isinstance(error, asyncio.CancelledError):
+                    self.tell(error)
+            finally:
+                del error  # It may lead to this frame: the caller may have run the loop.
 
     def abandon(self) -> None:
         """Ends it without waiting: from any thread, in the middle of anything."""
@@ -353,9 +359,12 @@ class _OnDemand(_Iteration):
         return self._take("send", "asend", value)
 
     def throw(self, error: BaseException | type[BaseException]) -> Any:
-        if self.is_over:
-            raise error
-        return self._take("throw", "athrow", error)
+        try:
+            if self.is_over:
+                raise error
+            return self._take("throw", "athrow", error)
+        finally:
+            del error  # It may lead to this frame: the caller may have run the loop.
 
     def _take(self, call: str, method: str, *args: Any) -> Any:
         if not self._in_use.acquire(blocking=False):
@@ -366,6 +375,7 @@ class _OnDemand(_Iteration):
             item = self.take_unasked() if self.is_over else self.evaluate(self._ask(method, *args), call)
         finally:
             self._in_use.release()
+            del args  # An error to throw may lead to this frame.
         if item is _END:
             raise StopIteration
         return item
@@ -447,9 +457,12 @@ class _Ahead(_Iteration):
             return item
         if self._is_full and len(self._items) <= self._low:
             self._make_room()
-        if type(item) is _Failure:
+        if type(item) is not _Failure:
+            return item
+        try:
             self.tell(item.error)
-        return item
+        finally:
+            del item  # It may lead to this frame: the caller may have run the loop.
 
     def send(self, value: Any) -> Any:
         raise RuntimeError(

@@ -52,9 +52,9 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
     """Runs an asyncio event loop in a thread of its own, for code that isn't asynchronous itself.
 
     Used like a `ThreadPoolExecutor`: any thread submits coroutines and gets futures back. Every step of every
-    coroutine runs on the loop's thread. Leaving the `with` block ends everything gracefully: what is due runs, every
-    task is cancelled and its cleanup waited for, async generators and the default executor are shut down, the thread
-    is joined. After that the same object can be entered again, on a fresh loop.
+    coroutine runs on the loop's thread, unless `caller_runs` says otherwise. Leaving the `with` block ends everything
+    gracefully: what is due runs, every task is cancelled and its cleanup waited for, async generators and the default
+    executor are shut down, the thread is joined. After that the same object can be entered again, on a fresh loop.
 
     - `exit_timeout`: seconds the exit may take; None for as long as it takes. When they are over, every future
       resolves with `LoopClosedError` and a `RuntimeWarning` names the tasks in the way, with their stacks.
@@ -70,6 +70,9 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
     - `watchdog`: logs a warning when a callback holds the loop for longer than `loop.loop.slow_callback_duration`
       seconds (0.1 at first), while it still does: the task, where it was submitted, and what it is doing. It runs in a
       thread of its own and costs an idle loop nothing.
+    - `caller_runs`: a thread that waits in `evaluate` or `call`, without a timeout, runs the loop itself meanwhile if
+      nobody else does. Such a call costs no thread switch, but steps of coroutines run on the threads of callers, too.
+      Needs an `EventLoop`: with another one `start` raises `TypeError`.
 
     Raises `TypeError` or `ValueError` for arguments that make no sense.
 
@@ -93,6 +96,7 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         propagate_context: Literal["in", "both"] = "in",
         on_fork: Literal["restart", "raise"] = "restart",
         watchdog: bool = True,
+        caller_runs: bool = False,
     ) -> None:
         exit_timeout = check_timeout(exit_timeout)
         for argument, value in (("loop_factory", loop_factory), ("initializer", initializer)):
@@ -115,6 +119,7 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         self._carries_context_back = propagate_context == "both"
         self._on_fork = on_fork
         self._watchdog = bool(watchdog)
+        self._caller_runs = bool(caller_runs)
         self._faces: Faces | None = None
         self._session: Session | None = None
         #: The session that is being started.
@@ -166,6 +171,7 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
                 initargs=self._initargs,
                 exit_timeout=self.exit_timeout,
                 watchdog=self._watchdog,
+                caller_runs=self._caller_runs,
                 on_end=_forgetting(self),
             )
             self._starting = session
@@ -380,8 +386,9 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
     def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Calls a plain function on the loop's thread, waits, and returns its result or raises its error.
 
-        Meanwhile the loop does nothing else. Raises `TypeError` for a coroutine function, which belongs to `submit`
-        or `evaluate`, and otherwise what `evaluate` does.
+        With `caller_runs` it is called on the thread that runs the loop, mostly the calling one. Meanwhile the loop
+        does nothing else. Raises `TypeError` for a coroutine function, which belongs to `submit` or `evaluate`, and
+        otherwise what `evaluate` does.
 
         >>> with AsyncioThreadLoop(name="my loop") as loop:
         ...     loop.call(lambda: threading.current_thread().name)
@@ -621,6 +628,11 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         trouble = self._cancel_within_grace([future])
         if trouble is not None:
             interrupt.add_note(trouble)
+
+    def _end_forked_child(self, raised: BaseException | None) -> None:
+        """In a child that a step has forked while this thread ran the loop."""
+        assert self._session is not None
+        self._session.end_child(raised)
 
     def _cancel_within_grace(self, futures: list[FutureCore[Any]]) -> str | None:
         """Cancels work and gives its cleanup a little time. Returns what went wrong, if it did."""

@@ -62,6 +62,7 @@ class Session:
         initargs: tuple[Any, ...],
         exit_timeout: float | None,
         watchdog: bool,
+        caller_runs: bool,
         on_end: Callable[[Session], None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -98,6 +99,7 @@ class Session:
         self._exit_failure: BaseException | None = None
         self._exit_is_awaited = False
         self._is_watched = watchdog
+        self._caller_runs = caller_runs
         self._watchdog: Watchdog | None = None
 
     # The thread that starts and ends the session.
@@ -130,8 +132,15 @@ class Session:
 
     @property
     def runs_here(self) -> bool:
-        """Whether the calling thread is the loop's."""
-        return self.thread is threading.current_thread()
+        """Whether the calling thread is the one that runs the loop; in a forked child, whether it was."""
+        if self.portal is None:
+            return self.thread is threading.current_thread()
+        return self.portal.runner == threading.get_ident()
+
+    @property
+    def runner(self) -> int | None:
+        """Number of the thread that runs the loop right now: its own, unless a caller does."""
+        return self.thread.ident if self.portal is None else self.portal.runner
 
     def ask_to_leave(self, *, cancel: bool) -> None:
         """Refuses further work and begins the exit. May be called again, with `cancel` to hurry it."""
@@ -209,7 +218,7 @@ class Session:
         """What is in the way of the exit."""
         lines = []
         if not self.is_idle:
-            lines.append(f"its thread, which runs:\n{_stacks.describe_thread(self.thread.ident)}")
+            lines.append(f"its thread, which runs:\n{_stacks.describe_thread(self.runner)}")
         if self.loop is not None and self.portal is not None:
             lines += _dump.describe_tasks(self)
         return "\n".join(lines) or "threads of its default executor"
@@ -250,6 +259,10 @@ class Session:
         try:
             if self._debug is not None:
                 loop.set_debug(self._debug)
+            if self._caller_runs:
+                if not isinstance(loop, EventLoop):
+                    raise TypeError(f"caller_runs=True needs an EventLoop, loop_factory returned {loop!r}")
+                loop._share()
             return loop
         except BaseException:
             loop.close()
@@ -292,7 +305,11 @@ class Session:
                 if not self.is_stale:
                     raise
             if self.is_stale:
-                _end_child(raised or _raised_by(self._forked_by))
+                self.end_child(raised)
+
+    def end_child(self, raised: BaseException | None) -> NoReturn:
+        """In a child that a step has forked, which may have raised this: ends it."""
+        _end_child(raised or _raised_by(self._forked_by))
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self.portal is not None

@@ -35,7 +35,7 @@ def _report(session: Session, seconds: float) -> None:
         return
     task = asyncio.current_task(loop)
     if task is None:
-        what = f"a callback:\n{_stacks.describe_thread(session.thread.ident)}"
+        what = f"a callback:\n{_stacks.describe_thread(session.runner)}"
     else:
         futures = [future for future in session.portal.unfinished() if future._task is task]
         what = _dump.describe_task(session, task, futures[0] if futures else None)

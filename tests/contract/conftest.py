@@ -1,6 +1,8 @@
-"""Every promise is tested on the native loop, on asyncio's own and on uvloop, where it holds for all."""
+"""Every promise is tested on the native loop, on the same run by its callers, on asyncio's own and on uvloop."""
 
 import asyncio
+import re
+import sys
 import threading
 
 import pytest
@@ -9,8 +11,74 @@ from asyncio_thread_loop import AsyncioThreadLoop
 
 from .harness import WAIT, Script, no_thread_left
 
+#: What `caller_runs=True` changes, and the tests it changes: each has its counterpart in `test_caller_runs`.
+CHANGED_BY_CALLER_RUNS = {
+    "Steps run on whichever thread waits, not on the loop's own.": [
+        "test_call_runs_on_the_loop_thread",
+        "test_coroutines_of_several_callers_run_side_by_side",
+        "test_coroutines_run_on_the_loop_and_its_thread",
+        "test_it_gives_the_value_and_leaves_in_the_same_task",
+        "test_with_eager_tasks",
+        "test_nothing_runs_on_the_calling_thread",
+        "test_a_generator_that_is_left_early_cleans_up_on_the_loop_at_once",
+        "test_it_runs_on_the_thread_of_the_loop",
+        "test_code_of_the_original_runs_on_the_thread_of_the_loop",
+        "test_getattribute_of_the_original_runs_on_the_thread_of_the_loop",
+        "test_getattr_of_the_original_gives_what_it_gives",
+        "test_properties_are_read_written_and_deleted_on_the_loop",
+        "test_a_plain_factory_of_something_asynchronous_gives_a_face",
+        "test_a_plain_iterator_is_iterated_over_with_next",
+        "test_an_asynchronous_callback_runs_on_the_loop_with_originals",
+        "test_a_callback_whose_value_is_needed_at_once_is_called_where_it_is_needed",
+        "test_faces_are_used_from_many_threads_and_inside_other_loops",
+    ],
+    "An error of a step leads to the frames of whoever ran the loop (`f_back`), and they to the iterator: an error in "
+    "its buffer keeps it until the garbage collector comes.": [
+        "test_an_error_made_ahead_that_nobody_takes_is_reported"
+    ],
+    "A signal that arrives in a step of the caller's own coroutine has its handler run there, so KeyboardInterrupt is "
+    "raised there, too.": [
+        "test_ctrl_c_before_the_wait_began_is_not_lost",
+        "test_ctrl_c_is_raised_while_the_loop_thread_is_blocked",
+        "test_in_a_signal_handler_while_the_main_thread_waits.*evaluate",
+    ],
+    "A caller that is in the middle of a step of others that blocks is released when the step ends.": [
+        "test_ctrl_c_is_raised_while_another_coroutine_blocks_the_loop_thread",
+        "test_every_kind_of_wait_ends_when_the_exit_gives_up",
+    ],
+}
 
-@pytest.fixture(params=["native", "standard", "uvloop"])
+
+#: The files that run with `caller_runs` on every CPython. The newest, which starts tasks eagerly, runs them all: the
+#: mode adds a third to the time that the contract takes.
+ALWAYS_WITH_CALLER_RUNS = {
+    "test_closing_races",
+    "test_ctrl_c",
+    "test_deadlock",
+    "test_evaluate",
+    "test_exits_in_coroutines",
+    "test_fork",
+    "test_state_machines",
+}
+
+
+def pytest_collection_modifyitems(config, items):
+    newest = sys.version_info >= (3, 13)
+    deselected = []
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is None or callspec.params.get("flavour") != "caller_runs":
+            continue
+        if not newest and item.module.__name__.rpartition(".")[2] not in ALWAYS_WITH_CALLER_RUNS:
+            deselected.append(item)
+        for reason, patterns in CHANGED_BY_CALLER_RUNS.items():
+            if any(re.match(rf"{pattern}\b", item.name) for pattern in patterns):
+                item.add_marker(pytest.mark.skip(reason=reason))
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in set(deselected)]
+
+
+@pytest.fixture(params=["native", "caller_runs", "standard", "uvloop"])
 def flavour(request):
     if request.param == "uvloop":
         pytest.importorskip("uvloop", reason="uvloop is not installed")
@@ -19,7 +87,7 @@ def flavour(request):
 
 @pytest.fixture
 def loop_factory(flavour):
-    if flavour == "native":
+    if flavour in ("native", "caller_runs"):
         return None
     if flavour == "standard":
         return asyncio.SelectorEventLoop
@@ -29,12 +97,18 @@ def loop_factory(flavour):
 
 
 @pytest.fixture
-def make_loop(loop_factory):
+def loop_options(flavour, loop_factory):
+    """The arguments that make an `AsyncioThreadLoop` of the flavour under test."""
+    return {"loop_factory": loop_factory, "caller_runs": flavour == "caller_runs"}
+
+
+@pytest.fixture
+def make_loop(loop_options):
     """Make an `AsyncioThreadLoop` of the flavour under test; what is left open is closed after the test."""
     made = []
 
     def make(exit_timeout=None, **options):
-        loop = AsyncioThreadLoop(exit_timeout, loop_factory=loop_factory, **options)
+        loop = AsyncioThreadLoop(exit_timeout, **loop_options, **options)
         made.append(loop)
         return loop
 

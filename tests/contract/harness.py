@@ -160,23 +160,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine holds a loop up at any time, and tests look at what is on stderr. Handlers of a script's own are told.
 logging.lastResort.addFilter(lambda record: "has been held up" not in record.msg)
 
-LOOP_FACTORY = None
+LOOP_OPTIONS = {}
 
 def make_loop(**options):
-    return AsyncioThreadLoop(loop_factory=LOOP_FACTORY, **options)
+    return AsyncioThreadLoop(**LOOP_OPTIONS, **options)
 
 def say(*words):
     # One write, so that lines of two processes don't mix.
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
+def say_when_waiting(*words):
+    # When the coroutine that calls this awaits something: a signal that comes in answer finds it there.
+    asyncio.get_running_loop().call_soon(say, *words)
+
 async def answer():
     return 42
 """
 
-FACTORIES = {
-    "native": "None",
-    "standard": "asyncio.SelectorEventLoop",
-    "uvloop": "__import__('uvloop').new_event_loop",
+LOOP_OPTIONS = {
+    "native": "{}",
+    "caller_runs": "{'caller_runs': True}",
+    "standard": "{'loop_factory': asyncio.SelectorEventLoop}",
+    "uvloop": "{'loop_factory': __import__('uvloop').new_event_loop}",
 }
 
 
@@ -184,7 +189,7 @@ class Script:
     """A Python program in a process of its own, read line by line while it runs."""
 
     def __init__(self, code, flavour="native"):
-        prelude = PRELUDE.replace("LOOP_FACTORY = None", f"LOOP_FACTORY = {FACTORIES[flavour]}")
+        prelude = PRELUDE.replace("LOOP_OPTIONS = {}", f"LOOP_OPTIONS = {LOOP_OPTIONS[flavour]}")
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed by `kill`
         command = [sys.executable, "-X", "faulthandler", "-W", "default"]
         # Python 3.12 and later warn about every fork of a process with threads.

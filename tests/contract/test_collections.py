@@ -43,7 +43,7 @@ async def tell(task_status):
     return 42
 
 for _ in range(20):
-    with Loop(loop_factory=LOOP_FACTORY) as loop:
+    with Loop(**LOOP_OPTIONS) as loop:
         loop.name_of_an_attribute = "value"
         assert loop.evaluate(double(21)) == loop.submit(double, 21).result() == loop.call(lambda: 42) == 42
         assert loop.evaluate_many(map(double, range(9)), limit=3) == list(loop.map(double, range(9)))

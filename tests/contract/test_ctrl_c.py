@@ -11,7 +11,7 @@ def test_ctrl_c_in_evaluate_cancels_waits_for_the_cleanup_and_raises(script):
     running = script("""
 async def work():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     try:
         await asyncio.sleep(3600)
     finally:
@@ -36,7 +36,7 @@ def test_an_uncaught_ctrl_c_ends_the_process_after_the_cleanup(script):
     running = script("""
 async def work():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     try:
         await asyncio.sleep(3600)
     finally:
@@ -105,7 +105,7 @@ release = threading.Event()
 
 async def work():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     try:
         await asyncio.sleep(3600)
     finally:
@@ -139,7 +139,7 @@ release = threading.Event()
 
 async def work():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     try:
         await asyncio.sleep(3600)
     finally:
@@ -252,7 +252,7 @@ async def work(n):
 
 async def tell():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     await asyncio.sleep(3600)
 
 cleaned = []
@@ -328,7 +328,7 @@ async def gate_opens():
 
 async def work():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     await asyncio.sleep(3600)
 
 gate = threading.Event()
@@ -363,7 +363,7 @@ release = threading.Event()
 
 async def work():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     try:
         await asyncio.sleep(3600)
     finally:
@@ -419,7 +419,7 @@ release = threading.Event()
 
 async def work():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     try:
         await asyncio.sleep(3600)
     finally:
@@ -452,7 +452,7 @@ release, cleaned = threading.Event(), threading.Event()
 
 async def work():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     try:
         await asyncio.sleep(3600)
     finally:
@@ -479,7 +479,7 @@ def test_ctrl_c_in_result_leaves_the_end_of_the_work_to_the_with_block(script):
     running = script("""
 async def work():
     await asyncio.sleep(0.2)
-    say("ready")
+    say_when_waiting("ready")
     try:
         await asyncio.sleep(3600)
     finally:
@@ -529,7 +529,7 @@ def test_a_third_ctrl_c_finds_everything_in_order(script):
     running = script("""
 async def work():
     await asyncio.sleep(0.1)
-    say("ready", len(cleaned))
+    say_when_waiting("ready", len(cleaned))
     try:
         await asyncio.sleep(3600)
     finally:

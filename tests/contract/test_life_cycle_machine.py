@@ -34,6 +34,7 @@ class Life(RuleBasedStateMachine):
     """One `AsyncioThreadLoop` is started, used, left and given up, from this thread, from others and from its own."""
 
     factory = None
+    caller_runs = False
 
     @initialize()
     def make(self):
@@ -48,7 +49,9 @@ class Life(RuleBasedStateMachine):
         # The loop must not keep the machine alive, nor the other way round.
         machine = weakref.proxy(self)
         self.session = AsyncioThreadLoop(
-            loop_factory=lambda: machine.make_event_loop(), initializer=lambda: machine.begin()
+            loop_factory=lambda: machine.make_event_loop(),
+            initializer=lambda: machine.begin(),
+            caller_runs=self.caller_runs,
         )
 
     def start(self):
@@ -124,7 +127,8 @@ class Life(RuleBasedStateMachine):
         self.story.append(f"{how} while {self.state}")
         if how == "call":
             if self.state == OPEN:
-                assert self.call(self.session.call, threading.current_thread) is self.thread
+                ran_on = self.call(self.session.call, threading.current_thread)
+                assert self.caller_runs or ran_on is self.thread
             else:
                 with pytest.raises(LoopClosedError):
                     self.call(self.session.call, threading.current_thread)
@@ -331,11 +335,11 @@ class Life(RuleBasedStateMachine):
             self.ended(caller)
 
 
-def test_a_loop_goes_through_its_life_at_every_step(loop_factory):
+def test_a_loop_goes_through_its_life_at_every_step(loop_options):
     class Machine(Life):
-        pass
+        caller_runs = loop_options["caller_runs"]
 
-    Machine.factory = staticmethod(loop_factory or EventLoop)
+    Machine.factory = staticmethod(loop_options["loop_factory"] or EventLoop)
     run_machine(Machine, settings=settings(max_examples=80, stateful_step_count=40))
 
 

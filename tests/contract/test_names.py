@@ -39,6 +39,7 @@ def test_the_options_are_keywords_with_safe_defaults():
     assert parameters["exit_timeout"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     defaults = {
         "loop_factory": None,
+        "caller_runs": False,
         "name": None,
         "debug": None,
         "initializer": None,

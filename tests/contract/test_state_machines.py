@@ -15,6 +15,7 @@ import threading
 import warnings
 import weakref
 from concurrent.futures import CancelledError, InvalidStateError
+from typing import ClassVar
 
 import pytest
 from hypothesis import settings
@@ -519,11 +520,11 @@ class Submitted:
 class SubmittedFutures(RuleBasedStateMachine):
     """Work on a loop is started, cancelled, refused, ended, dropped, closed and given up."""
 
-    loop_factory = None
+    options: ClassVar[dict[str, object]] = {}
 
     @initialize()
     def make(self):
-        self.loop = AsyncioThreadLoop(loop_factory=self.loop_factory)
+        self.loop = AsyncioThreadLoop(**self.options)
         self.works = []
         self.reported = []
         self.expected_reports = []
@@ -862,11 +863,10 @@ class SubmittedFutures(RuleBasedStateMachine):
                 outcome_of(each.future.exception, 0)  # Nothing is reported that no machine expects.
 
 
-def test_submitted_futures_follow_their_work_at_every_step(loop_factory):
+def test_submitted_futures_follow_their_work_at_every_step(loop_options):
     class Machine(SubmittedFutures):
-        pass
+        options = loop_options
 
-    Machine.loop_factory = None if loop_factory is None else staticmethod(loop_factory)
     run_machine(Machine, settings=settings(max_examples=100, stateful_step_count=40))
 
 

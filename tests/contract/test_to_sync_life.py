@@ -376,7 +376,7 @@ def test_ctrl_c_in_a_face_cancels_the_call_and_waits_for_its_cleanup(script):
     running = script("""
 class Client:
     async def wait(self):
-        say("waiting")
+        say_when_waiting("waiting")
         try:
             await asyncio.Event().wait()
         finally:

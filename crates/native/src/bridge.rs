@@ -7,11 +7,11 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::allocation::new_future;
 use crate::calls;
-use crate::event_loop::Bell;
+use crate::event_loop::{Bell, Driven};
 use crate::frames::{self, Origin};
 use crate::future::{self, FutureCore, Waited};
 use crate::gil::{GilCell, intern};
-use crate::portal::{Portal, Sent, closed};
+use crate::portal::{Portal, closed};
 use crate::waiting;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
@@ -55,17 +55,31 @@ impl BridgeCore {
             None => None,
         };
         let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
-        if portal.get().runs_here() {
+        if portal.get().runs_here(py) {
             return Err(calls::error(calls::deadlock_error(py), deadlock));
         }
         waiting::refuse_circle(&portal)?;
         work.resolve_awaitable()?;
         let future = Bound::new(py, FutureCore::default())?;
-        let (context, sent) = Self::launch(&portal, &future, work.coroutine(), None)?;
+        // A timeout is kept by the caller, which must not be inside the coroutine then.
+        let driver = match timeout {
+            None => portal.get().driver(py)?,
+            Some(_) => None,
+        };
+        let context = Self::prepare(&portal, &future, work.coroutine(), None)?;
+        let (driven, sent) = match &driver {
+            Some(driver) => Portal::drive(&portal, driver, &future, context.clone())?,
+            None => (None, Portal::send(&portal, &future, context.clone())?),
+        };
         work.accepted();
-        let waited = match sent.interrupt {
-            Some(interrupt) => Err(interrupt),
-            None => FutureCore::wait(&future, deadline, move || Bell::ring(sent.bell)),
+        let waited = match (driven, sent.interrupt) {
+            (Some(Driven::Done), _) => Ok(Waited::Done),
+            (Some(Driven::Interrupted(interrupt)), _) | (_, Some(interrupt)) => Err(interrupt),
+            (Some(Driven::Forked(raised)), _) => {
+                slf.call_method1(intern!(py, "_end_forked_child"), (raised,))?;
+                return Err(closed());
+            }
+            _ => FutureCore::wait(&future, deadline, move || Bell::ring(sent.bell)),
         };
         let ended = match waited {
             Ok(Waited::Done) => Ok(()),
@@ -93,13 +107,13 @@ impl BridgeCore {
         outcome
     }
 
-    /// Sends `coroutine` through the portal.
-    fn launch<'py>(
+    /// Makes `future` that of `coroutine`, on its way through the portal. Returns the context to run it in.
+    fn prepare<'py>(
         portal: &Bound<'py, Portal>,
         future: &Bound<'py, FutureCore>,
         coroutine: &Bound<'py, PyAny>,
         origin: Option<Origin>,
-    ) -> PyResult<(Bound<'py, PyAny>, Sent)> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = portal.py();
         let context = calls::copy_context(py)?;
         future.get().belong(
@@ -108,8 +122,7 @@ impl BridgeCore {
             portal.clone().unbind(),
             origin,
         );
-        let sent = Portal::send(portal, future, context.clone())?;
-        Ok((context, sent))
+        Ok(context)
     }
 }
 
@@ -152,7 +165,9 @@ impl BridgeCore {
         let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
         work.resolve(args, kwargs)?;
         let future = new_future(calls::future_type(py)?)?;
-        let (_, sent) = Self::launch(&portal, &future, work.coroutine(), Origin::of_caller(py))?;
+        let origin = Origin::of_caller(py);
+        let context = Self::prepare(&portal, &future, work.coroutine(), origin)?;
+        let sent = Portal::send(&portal, &future, context)?;
         work.accepted();
         Bell::ring(sent.bell);
         if let Some(interrupt) = sent.interrupt {

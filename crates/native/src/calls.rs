@@ -1,6 +1,6 @@
 //! Cheap calls into Python, and the handful of Python objects this crate calls.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -77,6 +77,41 @@ pub fn call_user_plainly<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'p
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), returned) }
 }
 
+/// `class(*args, **kwargs)`, but the object comes back as well if its `__init__` fails: that may have run a user's code,
+/// as in `call_user`.
+pub fn construct_in_two_steps<'py>(
+    class: &Bound<'py, PyType>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: &Bound<'py, PyDict>,
+) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
+    type Init = unsafe extern "C-unwind" fn(
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+    ) -> c_int;
+    let py = class.py();
+    let type_object = class.as_type_ptr();
+    // SAFETY: `type_object` is a live, ready type. The GIL is held, all references are live, and the one that `tp_new`
+    // returns is ours. For the other type of `tp_init` see `call_user`.
+    unsafe {
+        let (Some(new), Some(init)) = ((*type_object).tp_new, (*type_object).tp_init) else {
+            return Ok((class.call(args, Some(kwargs))?, Ok(())));
+        };
+        let object = new(type_object, args.as_ptr(), kwargs.as_ptr());
+        let object = Bound::from_owned_ptr_or_err(py, object)?;
+        let init = std::mem::transmute::<*const (), Init>(black_box(init as *const ()));
+        let unwound = StopThread;
+        let failed = init(object.as_ptr(), args.as_ptr(), kwargs.as_ptr()) != 0;
+        std::mem::forget(unwound);
+        let initialized = if failed {
+            Err(PyErr::fetch(py))
+        } else {
+            Ok(())
+        };
+        Ok((object, initialized))
+    }
+}
+
 /// Dropped when the stack is unwound: the thread stays here.
 struct StopThread;
 
@@ -127,6 +162,11 @@ imported! {
     refuse_pickling: PyAny = "asyncio_thread_loop._faces.classes", "refuse_pickling";
     describe_circle: PyAny = "asyncio_thread_loop._stacks", "describe_circle";
     running_loop: PyAny = "asyncio", "_get_running_loop";
+    current_task: PyAny = "asyncio", "current_task";
+    set_running_loop: PyAny = "asyncio", "_set_running_loop";
+    get_asyncgen_hooks: PyAny = "sys", "get_asyncgen_hooks";
+    set_asyncgen_hooks: PyAny = "sys", "set_asyncgen_hooks";
+    frame_at: PyAny = "sys", "_getframe";
     tell_of_blocked_loop: PyAny = "asyncio_thread_loop._watchdog", "tell_of_blocked_loop";
     update_wrapper: PyAny = "functools", "update_wrapper";
     future_type: PyType = "asyncio_thread_loop._future", "Future";

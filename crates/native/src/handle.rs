@@ -17,6 +17,8 @@ pub struct Handle {
     callback: GilCell<Option<Py<PyAny>>>,
     args: GilCell<Option<Py<PyTuple>>>,
     context: Py<PyAny>,
+    /// Of a descriptor's: it is to be run already, and need not be because the descriptor is still ready.
+    is_queued: GilCell<bool>,
 }
 
 impl Handle {
@@ -33,7 +35,18 @@ impl Handle {
             callback: GilCell::new(Some(callback.clone().unbind())),
             args: GilCell::new(Some(args.clone().unbind())),
             context: context.unbind(),
+            is_queued: GilCell::new(false),
         })
+    }
+
+    /// Marks it as one that is to be run because a descriptor is ready. False if it was one before.
+    pub fn queue(&self, py: Python<'_>) -> bool {
+        !self.is_queued.replace(py, true)
+    }
+
+    /// None once cancelled.
+    pub fn callback<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.callback.bind(py)
     }
 
     pub fn is_cancelled(&self, py: Python<'_>) -> bool {
@@ -45,6 +58,7 @@ impl Handle {
     pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        this.is_queued.set(py, false);
         let (Some(callback), Some(args)) = (this.callback.bind(py), this.args.bind(py)) else {
             return Ok(());
         };

@@ -7,6 +7,7 @@
 //! | `future`, `allocation` | the Rust half of `Future`, and how to make many |
 //! | `faces` | what the synchronous faces of `to_sync` do at every call |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
+//! | `interrupts`, `room` | what a caller needs that runs the loop itself |
 //! | `waiting` | which loop's thread waits for which loop, and what would be a deadlock |
 //! | `watchdog` | a thread that says what holds the loop |
 //! | `boundary`, `frames` | where calls came from, tracebacks without this library |
@@ -25,7 +26,9 @@ mod frames;
 mod future;
 mod gil;
 mod handle;
+mod interrupts;
 mod portal;
+mod room;
 mod waiting;
 mod watchdog;
 

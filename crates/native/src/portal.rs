@@ -14,7 +14,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::calls;
-use crate::event_loop::{Bell, Job, LoopCore};
+use crate::event_loop::{Bell, Driven, Driver, Job, LoopCore};
 use crate::future::{End, FutureCore};
 use crate::gil::{GilCell, GilRefCell, intern, visit_all};
 use crate::waiting::{self, Wait};
@@ -30,14 +30,16 @@ pub struct Portal {
     roster: GilRefCell<Roster<Py<FutureCore>>>,
     /// The keyword arguments of tasks, for reuse.
     task_options: GilCell<Option<Py<PyDict>>>,
+    /// Those of tasks that take their first step at once.
+    eager_options: GilCell<Option<Py<PyDict>>>,
     /// Whether a watchdog watches the loop.
     pub watched: GilCell<bool>,
     /// What the loop's thread waits for while it is blocked: another loop.
     pub waits: GilCell<Option<Wait>>,
     /// Threads that wait for something on this loop that isn't a single future, and for what.
     pub callers: GilRefCell<Vec<(u64, Py<PyAny>)>>,
-    /// Number of the loop's thread.
-    pub thread: u64,
+    /// Number of the loop's own thread.
+    thread: u64,
     epoch: u32,
 }
 
@@ -48,6 +50,7 @@ pub struct Start {
 }
 
 /// A call that was accepted.
+#[derive(Default)]
 pub struct Sent {
     /// What wakes the loop, still to be rung.
     pub bell: Option<Bell>,
@@ -67,8 +70,36 @@ impl Portal {
     }
 
     /// Whether the calling thread is the one that runs the loop.
-    pub fn runs_here(&self) -> bool {
-        self.thread == calls::thread_ident() && !self.is_stale()
+    pub fn runs_here(&self, py: Python<'_>) -> bool {
+        self.runner(py) == calls::thread_ident() && !self.is_stale()
+    }
+
+    /// Number of the thread that runs the loop right now: its own, unless a caller does.
+    pub fn runner(&self, py: Python<'_>) -> u64 {
+        let native = self.native.as_ref();
+        native
+            .and_then(|native| native.get().runner(py))
+            .unwrap_or(self.thread)
+    }
+
+    /// Number of the thread that runs the loop to wait for this call.
+    pub fn runner_for(&self, py: Python<'_>, future: &FutureCore) -> Option<u64> {
+        self.native.as_ref()?.get().runner_for(py, future)
+    }
+
+    /// The task that runs right now, if a caller runs the loop to wait for this call.
+    pub fn current_task_for(&self, py: Python<'_>, future: &FutureCore) -> Option<Py<PyAny>> {
+        self.runner_for(py, future)?;
+        let current = calls::current_task(py).ok()?.call1((&self.event_loop,));
+        current
+            .ok()
+            .filter(|task| !task.is_none())
+            .map(Bound::unbind)
+    }
+
+    /// Whether there are calls that were accepted and haven't ended.
+    pub fn has_unfinished(&self, py: Python<'_>) -> bool {
+        self.roster.borrow_mut(py).iter().len() > 0
     }
 
     /// Accepts a call, unless the portal was closed meanwhile. The future must be new and belong to this portal.
@@ -77,17 +108,61 @@ impl Portal {
         future: &Bound<'_, FutureCore>,
         context: Bound<'_, PyAny>,
     ) -> PyResult<Sent> {
-        let py = slf.py();
+        let start = Self::accept(slf, future, context)?;
+        Self::leave_start(slf, start)
+    }
+
+    /// The calling thread, if it may run the loop for a call.
+    pub fn driver(&self, py: Python<'_>) -> PyResult<Option<Driver>> {
+        self.native
+            .as_ref()
+            .map_or(Ok(None), |native| Driver::here(native.bind(py)))
+    }
+
+    /// Runs the loop for a call on the calling thread, or sends the call.
+    pub fn drive(
+        slf: &Bound<'_, Self>,
+        driver: &Driver,
+        future: &Bound<'_, FutureCore>,
+        context: Bound<'_, PyAny>,
+    ) -> PyResult<(Option<Driven>, Sent)> {
+        let start = Self::accept(slf, future, context)?;
+        let driven = match &slf.get().native {
+            Some(native) => driver.run(native.bind(slf.py()), slf, start),
+            None => Driven::Busy(start),
+        };
+        match driven {
+            Driven::Busy(start) => Ok((None, Self::leave_start(slf, start)?)),
+            driven => Ok((Some(driven), Sent::default())),
+        }
+    }
+
+    /// Puts a call on the roster.
+    fn accept(
+        slf: &Bound<'_, Self>,
+        future: &Bound<'_, FutureCore>,
+        context: Bound<'_, PyAny>,
+    ) -> PyResult<Start> {
         let this = slf.get();
         if this.is_stale() {
             return Err(closed());
         }
-        let accepted = this.roster.borrow_mut(py).accept(future.clone().unbind());
+        let accepted = this
+            .roster
+            .borrow_mut(slf.py())
+            .accept(future.clone().unbind());
         accepted.map_err(|_| closed())?;
-        let start = Start {
+        Ok(Start {
             future: future.clone().unbind(),
             context: context.unbind(),
-        };
+        })
+    }
+
+    /// Leaves an accepted call for the loop.
+    fn leave_start(slf: &Bound<'_, Self>, start: Start) -> PyResult<Sent> {
+        let py = slf.py();
+        let this = slf.get();
+        let future = start.future.clone_ref(py);
         let sent = match &this.native {
             Some(native) => LoopCore::leave(native.bind(py), Job::Start(start)).map(|bell| Sent {
                 bell,
@@ -128,6 +203,11 @@ impl Portal {
 
     /// Begins the work of a call, on the loop's thread. Whatever goes wrong becomes the future's outcome.
     pub fn start(py: Python<'_>, start: Start) {
+        Self::begin(py, start, false);
+    }
+
+    /// The same, on the thread that runs the loop. `eagerly`: its first step is taken now, where that is possible.
+    pub fn begin(py: Python<'_>, start: Start, eagerly: bool) {
         let future = start.future.into_bound(py);
         let this = future.get();
         let Some(coroutine) = this.start(py) else {
@@ -137,7 +217,17 @@ impl Portal {
             || Err(closed()),
             |portal| {
                 let context = start.context.bind(py);
-                let task = portal.get().create_task(coroutine.bind(py), context)?;
+                let eagerly = eagerly && portal.get().may_start_eagerly(py);
+                let task = if eagerly {
+                    portal
+                        .get()
+                        .create_eager_task(coroutine.bind(py), context)?
+                } else {
+                    portal.get().create_task(coroutine.bind(py), context)?
+                };
+                if eagerly && is_done(&task)? {
+                    return FutureCore::complete(&future, &task).map(|()| py.None().into_bound(py));
+                }
                 this.runs_as(py, &task)?;
                 let callback = match portal.get().native {
                     Some(_) => future.clone().into_any(),
@@ -171,18 +261,9 @@ impl Portal {
         if let Some(native) = &self.native
             && !native.get().has_task_factory(py)
         {
-            // One dict serves call after call; a task takes out what it needs.
-            let options = self.task_options.replace(py, None);
-            let options = match options {
-                Some(options) => options.into_bound(py),
-                None => [("loop", event_loop)].into_py_dict(py)?,
-            };
-            let name = intern!(py, "context");
-            options.set_item(name, context)?;
-            let task = calls::asyncio_task(py)?.call((coroutine,), Some(&options));
-            options.set_item(name, py.None())?;
-            self.task_options.set(py, Some(options.unbind()));
-            return task;
+            return self.with_options(&self.task_options, context, |options| {
+                calls::asyncio_task(py)?.call((coroutine,), Some(options))
+            });
         }
         if event_loop
             .call_method0(intern!(py, "get_task_factory"))?
@@ -196,6 +277,60 @@ impl Portal {
         // A task factory need not know about contexts.
         let create = event_loop.getattr(intern!(py, "create_task"))?;
         context.call_method1(intern!(py, "run"), (create, coroutine))
+    }
+
+    /// Whether tasks of this loop can take their first step while they are made.
+    fn may_start_eagerly(&self, py: Python<'_>) -> bool {
+        let native = self.native.as_ref().map(Py::get);
+        cfg!(Py_3_12)
+            && native.is_some_and(|native| !native.has_task_factory(py) && !native.is_debugged(py))
+    }
+
+    /// Makes a task that takes its first step meanwhile. What that raises is the task's, whatever it is.
+    fn create_eager_task<'py>(
+        &self,
+        coroutine: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = coroutine.py();
+        self.with_options(&self.eager_options, context, |options| {
+            let args = (coroutine,).into_pyobject(py)?;
+            let task = calls::asyncio_task(py)?;
+            let (task, initialized) = calls::construct_in_two_steps(task, &args, options)?;
+            match initialized {
+                // Raised by the step: one of the two that asyncio stores and raises all the same.
+                Err(error) if !(calls::ends_the_program(py, &error) && is_done(&task)?) => {
+                    Err(error)
+                }
+                _ => Ok(task),
+            }
+        })
+    }
+
+    /// Makes a task with the keyword arguments of all. One dict serves call after call; a task takes out what it needs.
+    fn with_options<'py>(
+        &self,
+        kept: &GilCell<Option<Py<PyDict>>>,
+        context: &Bound<'py, PyAny>,
+        make: impl FnOnce(&Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = context.py();
+        let options = match kept.take(py) {
+            Some(options) => options.into_bound(py),
+            None => {
+                let options = [("loop", self.event_loop.bind(py))].into_py_dict(py)?;
+                if std::ptr::eq(kept, &raw const self.eager_options) {
+                    options.set_item(intern!(py, "eager_start"), true)?;
+                }
+                options
+            }
+        };
+        let name = intern!(py, "context");
+        options.set_item(name, context)?;
+        let task = make(&options);
+        options.set_item(name, py.None())?;
+        kept.set(py, Some(options.unbind()));
+        task
     }
 
     /// The future ended; it needs no keeping any more.
@@ -247,7 +382,7 @@ impl Portal {
     /// Calls `cancel(*args)` on the loop's thread. False if that can't be any more.
     fn ask(&self, cancel: &Bound<'_, PyAny>, args: &[&Bound<'_, PyAny>]) -> PyResult<bool> {
         let py = cancel.py();
-        if self.runs_here() {
+        if self.runs_here(py) {
             return cancel.call1(PyTuple::new(py, args)?)?.is_truthy();
         }
         if self.is_stale() {
@@ -271,7 +406,7 @@ impl Portal {
     pub fn report_unretrieved(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let elsewhere = this.is_open(py) && !this.runs_here();
+        let elsewhere = this.is_open(py) && !this.runs_here(py);
         // Through Python: in debug mode a loop looks for the frame that called it.
         calls::report_unretrieved(py)?
             .call1((&this.event_loop, exception, elsewhere))
@@ -299,6 +434,7 @@ impl Portal {
             inbox,
             roster: GilRefCell::new(Roster::new(|future: &Py<FutureCore>| &future.get().slot)),
             task_options: GilCell::new(None),
+            eager_options: GilCell::new(None),
             watched: GilCell::new(false),
             waits: GilCell::new(None),
             callers: GilRefCell::new(Vec::new()),
@@ -318,6 +454,12 @@ impl Portal {
     #[setter(_watched)]
     fn set_watched(&self, py: Python<'_>, watched: bool) {
         self.watched.set(py, watched);
+    }
+
+    /// Number of the thread that runs the loop right now.
+    #[getter(runner)]
+    fn get_runner(&self, py: Python<'_>) -> u64 {
+        self.runner(py)
     }
 
     #[getter(is_stale)]
@@ -388,6 +530,7 @@ impl Portal {
         visit.call(&self.event_loop)?;
         visit.call(&self.native)?;
         self.task_options.visit(|options| visit.call(options))?;
+        self.eager_options.visit(|options| visit.call(options))?;
         self.waits
             .visit(|wait| wait.as_ref().map_or(Ok(()), |wait| wait.visit(&visit)))?;
         self.callers
@@ -399,6 +542,10 @@ impl Portal {
         let unfinished = slf.get().roster.borrow_mut(slf.py()).clear();
         drop(unfinished);
     }
+}
+
+fn is_done(task: &Bound<'_, PyAny>) -> PyResult<bool> {
+    task.call_method0(intern!(task.py(), "done"))?.is_truthy()
 }
 
 /// Ends a future when its task is done, on a loop that isn't native. (The native one knows futures.)

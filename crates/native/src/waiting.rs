@@ -67,9 +67,14 @@ impl Wait {
     }
 }
 
+/// The calling thread is about to run a loop of ours.
+pub fn runs_a_loop_now() {
+    RUNS_LOOPS.set(true);
+}
+
 /// The portal was made on its loop's thread, which is the calling one.
 pub fn opened(portal: &Bound<'_, Portal>) {
-    RUNS_LOOPS.set(true);
+    runs_a_loop_now();
     PORTALS
         .borrow_mut(portal.py())
         .push(portal.clone().unbind());
@@ -92,7 +97,7 @@ fn here(py: Python<'_>) -> Option<Bound<'_, Portal>> {
         return None;
     }
     let portals = PORTALS.borrow_mut(py);
-    let here = portals.iter().find(|portal| portal.get().runs_here())?;
+    let here = portals.iter().find(|portal| portal.get().runs_here(py))?;
     Some(here.clone_ref(py).into_bound(py))
 }
 
@@ -106,10 +111,10 @@ pub fn refuse_circle(target: &Bound<'_, Portal>) -> PyResult<()> {
 
 fn refuse_circle_from(here: &Bound<'_, Portal>, target: &Bound<'_, Portal>) -> PyResult<()> {
     let py = here.py();
-    let mut circle = vec![here.get().thread];
+    let mut circle = vec![here.get().runner(py)];
     let mut at = target.clone();
     while !at.is(here) {
-        circle.push(at.get().thread);
+        circle.push(at.get().runner(py));
         let next = at.get().waits.peek(py, |wait| {
             wait.as_ref()
                 .filter(|wait| !wait.is_timed)
@@ -119,7 +124,7 @@ fn refuse_circle_from(here: &Bound<'_, Portal>, target: &Bound<'_, Portal>) -> P
             return Ok(());
         };
         // Done, though its thread hasn't woken up yet. Nor is a circle without us any of our business.
-        if subject.is_done(py) || circle.contains(&next.get().thread) && !next.is(here) {
+        if subject.is_done(py) || circle.contains(&next.get().runner(py)) && !next.is(here) {
             return Ok(());
         }
         at = next.into_bound(py);

@@ -4,6 +4,7 @@
 //! subprocesses, signals and executors are the standard library's, and everything they ask of a loop lands here.
 //! One call of `_run_once` stays in here until the loop is stopped.
 
+mod drive;
 mod queue;
 mod turn;
 
@@ -22,6 +23,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
+use self::drive::Shared;
+pub use self::drive::{Driven, Driver};
 pub use self::queue::{Bell, Job};
 use self::queue::{Ready, Timer};
 use crate::calls;
@@ -49,8 +52,14 @@ pub struct LoopCore {
     stopping: GilCell<bool>,
     is_closed: GilCell<bool>,
     debug: GilCell<bool>,
-    /// Number of the thread that is in `_run_once`, or 0.
+    /// Number of the thread that runs the loop, or 0 if none is in `_run_once`.
     thread: GilCell<u64>,
+    /// What callers need to run the loop, if they may.
+    shared: GilCell<Option<Arc<Shared>>>,
+    /// The call for which a caller runs the loop.
+    driven_for: GilCell<Option<Py<FutureCore>>>,
+    /// The buffer of callers that run the loop.
+    events: GilCell<Option<Events>>,
     /// The process whose poller it is. In a forked child it is the parent's: nothing may be changed in it, nor may
     /// it be polled.
     epoch: GilCell<u32>,
@@ -66,9 +75,25 @@ impl LoopCore {
         self.task_factory.is_some(py)
     }
 
+    pub fn is_debugged(&self, py: Python<'_>) -> bool {
+        self.debug.get(py)
+    }
+
     /// Whether the calling thread is running this loop right now, rather than about to start or to close it.
     pub fn is_in_a_turn(&self, py: Python<'_>) -> bool {
         self.thread.get(py) == calls::thread_ident() && self.epoch.get(py) == fork::epoch()
+    }
+
+    /// Number of the thread that runs this loop right now. None while it doesn't run, and if only its own thread may.
+    pub fn runner(&self, py: Python<'_>) -> Option<u64> {
+        let thread = self.thread.get(py);
+        (thread != 0 && self.shared.is_some(py)).then_some(thread)
+    }
+
+    /// Number of the thread that runs the loop to wait for this call.
+    pub fn runner_for(&self, py: Python<'_>, future: &FutureCore) -> Option<u64> {
+        let call = self.driven_for.clone_ref(py)?;
+        std::ptr::eq(call.get(), future).then(|| self.thread.get(py))
     }
 
     /// Wakes callers once the GIL is free: a caller that is woken earlier only runs into it.
@@ -207,6 +232,9 @@ impl LoopCore {
             is_closed: GilCell::new(false),
             debug: GilCell::new(false),
             thread: GilCell::new(0),
+            shared: GilCell::new(None),
+            driven_for: GilCell::new(None),
+            events: GilCell::new(None),
             epoch: GilCell::new(fork::epoch()),
         })
     }
@@ -316,6 +344,16 @@ impl LoopCore {
         self.stopping.set(py, true);
     }
 
+    /// Whether the loop runs, on whichever thread. Here as each task asks.
+    fn is_running(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Ok(!slf.getattr(intern!(slf.py(), "_thread_id"))?.is_none())
+    }
+
+    /// Whether the loop is in debug mode. Here for the same reason.
+    fn get_debug(&self, py: Python<'_>) -> bool {
+        self.debug.get(py)
+    }
+
     /// Runs turns until the loop is stopped.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
@@ -332,6 +370,20 @@ impl LoopCore {
         this.heartbeat.rest();
         this.wakes.take(py).fire();
         ended
+    }
+
+    /// Lets callers run the loop while it has nothing to do. On the thread that will run it.
+    fn _share(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let poller = Self::poller(slf)?;
+        let shared = Shared::new(slf, poller)?;
+        slf.get().shared.set(py, Some(Arc::new(shared)));
+        Ok(())
+    }
+
+    #[getter]
+    fn _is_shared(&self, py: Python<'_>) -> bool {
+        self.shared.is_some(py)
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -412,6 +464,7 @@ impl LoopCore {
                 start.future.get().close_unstarted(py)?;
             }
         }
+        drop((self.shared.take(py), self.events.take(py)));
         drop(self.poller.take(py));
         Ok(())
     }
@@ -511,6 +564,12 @@ impl LoopCore {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.task_factory.visit(|factory| visit.call(factory))?;
+        self.shared.visit(|shared| {
+            shared
+                .as_ref()
+                .map_or(Ok(()), |shared| shared.visit(&visit))
+        })?;
+        self.driven_for.visit(|future| visit.call(future))?;
         self.ready
             .visit(|ready| ready.iter().try_for_each(|ready| ready.visit(&visit)))?;
         self.timers
@@ -528,7 +587,8 @@ impl LoopCore {
         let ready = std::mem::take(&mut *this.ready.borrow_mut(py));
         let timers = this.timers.borrow_mut(py).clear();
         let descriptors = std::mem::take(&mut *this.descriptors.borrow_mut(py));
-        drop((ready, timers, descriptors, this.task_factory.take(py)));
+        drop((ready, timers, descriptors));
+        drop((this.task_factory.take(py), this.shared.take(py)));
     }
 }
 

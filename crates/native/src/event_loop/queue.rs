@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use asyncio_thread_loop_core::ownership::Ownership;
 use asyncio_thread_loop_core::parking::Unparker;
 use asyncio_thread_loop_core::poller::Poller;
 use pyo3::prelude::*;
@@ -39,6 +40,8 @@ pub enum Job {
 pub enum Bell {
     Parked(Unparker),
     Polling(Arc<Poller>),
+    /// For the loop's own thread, if callers may run the loop.
+    Own(Arc<Ownership<Poller>>),
 }
 
 impl Bell {
@@ -48,6 +51,7 @@ impl Bell {
             None => {}
             Some(Bell::Parked(unparker)) => unparker.unpark(),
             Some(Bell::Polling(poller)) => poller.wake(),
+            Some(Bell::Own(ownership)) => ownership.ring(),
         }
     }
 }
@@ -60,6 +64,20 @@ impl Ready {
             Ready::Step(step, _) => step.bind(py).clone(),
             Ready::Completion(future, _) => future.bind(py).clone().into_any(),
         }
+    }
+
+    /// Whether it is a step of this task.
+    pub fn is_step_of(&self, task: &Bound<'_, PyAny>) -> bool {
+        let py = task.py();
+        let step = match self {
+            Ready::Handle(handle) => handle.get().callback(py),
+            Ready::Step(step, _) => Some(step.bind(py).clone()),
+            Ready::Standard(_) | Ready::Completion(..) => None,
+        };
+        step.is_some_and(|step| {
+            step.getattr_opt(intern!(py, "__self__"))
+                .is_ok_and(|of| of.is_some_and(|of| of.is(task)))
+        })
     }
 
     pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -1,11 +1,12 @@
 //! One turn of a loop: sleep until something is due, collect what is, run it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use asyncio_thread_loop_core::outcome::Wakes;
-use asyncio_thread_loop_core::parking;
+use asyncio_thread_loop_core::ownership::{Descriptors, Ownership};
+use asyncio_thread_loop_core::parking::{self, Parked};
 use asyncio_thread_loop_core::poller::{Event, Events, Poller};
 use asyncio_thread_loop_core::{clock, fork};
 use pyo3::exceptions::PyRuntimeError;
@@ -55,32 +56,19 @@ impl LoopCore {
 
     /// Blocks, detached from the interpreter, until a descriptor, a timer or another thread needs the loop.
     fn sleep(&self, py: Python<'_>, poller: &Arc<Poller>, events: &mut Events) -> PyResult<()> {
-        let timeout = self.time_to_sleep(py);
-        let wakes = self.wakes.take(py);
-        let may_block = timeout != Some(Duration::ZERO);
-        if may_block {
-            self.heartbeat.rest();
+        let mut timeout = self.time_to_sleep(py);
+        if timeout != Some(Duration::ZERO)
+            && let Some(shared) = self.shared.peek(py, Clone::clone)
+        {
+            self.rest(py, &shared.ownership);
+            timeout = Some(Duration::ZERO);
         }
         let waited = if self.may_park(py)? {
             events.clear();
-            if may_block {
-                self.park(py, wakes, timeout);
-            } else if !wakes.is_empty() {
-                py.detach(|| wakes.fire());
-            }
+            self.park(py, timeout);
             Ok(())
-        } else if may_block && self.inbox.announce_sleep(Bell::Polling(poller.clone())) {
-            let waited = py.detach(|| {
-                wakes.fire();
-                poller.wait(events, timeout)
-            });
-            self.inbox.awake();
-            waited
         } else {
-            if !wakes.is_empty() {
-                py.detach(|| wakes.fire());
-            }
-            poller.wait(events, Some(Duration::ZERO))
+            self.poll(py, poller, events, timeout)
         };
         match waited {
             Ok(()) => Ok(()),
@@ -99,23 +87,79 @@ impl LoopCore {
         Ok(nothing_to_poll && !self.minds_signals.get(py) && !is_main_thread(py)?)
     }
 
+    /// Sleeps with an eye on the descriptors.
+    pub fn poll(
+        &self,
+        py: Python<'_>,
+        poller: &Arc<Poller>,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let wakes = self.prepare_to_sleep(py, timeout);
+        if timeout != Some(Duration::ZERO)
+            && self.inbox.announce_sleep(Bell::Polling(poller.clone()))
+        {
+            let waited = py.detach(|| {
+                wakes.fire();
+                poller.wait(events, timeout)
+            });
+            self.inbox.awake();
+            return waited;
+        }
+        fire_detached(py, wakes);
+        poller.wait(events, Some(Duration::ZERO))
+    }
+
     /// Sleeps without polling.
-    fn park(&self, py: Python<'_>, wakes: Wakes, timeout: Option<Duration>) {
+    pub fn park(&self, py: Python<'_>, timeout: Option<Duration>) -> Parked {
+        let wakes = self.prepare_to_sleep(py, timeout);
+        if timeout == Some(Duration::ZERO) {
+            fire_detached(py, wakes);
+            return Parked::TimedOut;
+        }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         parking::with_current(|parker| {
             let asleep = self.inbox.announce_sleep(Bell::Parked(parker.unparker()));
-            py.detach(|| {
+            let parked = py.detach(|| {
                 wakes.fire();
                 if asleep {
-                    parker.park(deadline);
+                    parker.park(deadline)
+                } else {
+                    Parked::Notified
                 }
             });
             self.inbox.awake();
+            parked
+        })
+    }
+
+    /// Sleeps, and lets a caller run the loop meanwhile.
+    fn rest(&self, py: Python<'_>, ownership: &Arc<Ownership<Poller>>) {
+        let Some(plan) = self.plan(py, || Descriptors::Promptly) else {
+            return;
+        };
+        let wakes = self.prepare_to_sleep(py, None);
+        if !self.inbox.announce_sleep(Bell::Own(ownership.clone())) {
+            return fire_detached(py, wakes);
+        }
+        ownership.let_go(plan);
+        py.detach(|| {
+            wakes.fire();
+            ownership.rest();
         });
+        self.inbox.awake();
+    }
+
+    /// Returns who is to be woken then.
+    fn prepare_to_sleep(&self, py: Python<'_>, timeout: Option<Duration>) -> Wakes {
+        if timeout != Some(Duration::ZERO) {
+            self.heartbeat.rest();
+        }
+        self.wakes.take(py)
     }
 
     /// None: until something happens.
-    fn time_to_sleep(&self, py: Python<'_>) -> Option<Duration> {
+    pub fn time_to_sleep(&self, py: Python<'_>) -> Option<Duration> {
         if self.stopping.get(py) || !self.ready.borrow_mut(py).is_empty() {
             return Some(Duration::ZERO);
         }
@@ -138,19 +182,21 @@ impl LoopCore {
         }
     }
 
-    fn collect_event(&self, py: Python<'_>, event: Event) {
+    pub fn collect_event(&self, py: Python<'_>, event: Event) {
         let descriptors = self.descriptors.borrow_mut(py);
         let mut ready = self.ready.borrow_mut(py);
         for direction in [Direction::Read, Direction::Write] {
             if direction.is_in(event)
                 && let Some(handle) = descriptors.handle_of(event.key, direction)
+                // A caller that ran the loop may have left before it came to the one from the last look.
+                && handle.get().queue(py)
             {
                 ready.push_back(Ready::Handle(handle.clone_ref(py)));
             }
         }
     }
 
-    fn collect_timers(&self, py: Python<'_>) {
+    pub fn collect_timers(&self, py: Python<'_>) {
         let mut timers = self.timers.borrow_mut(py);
         if timers.is_empty() {
             return;
@@ -166,7 +212,7 @@ impl LoopCore {
         }
     }
 
-    fn collect_jobs(&self, py: Python<'_>) {
+    pub fn collect_jobs(&self, py: Python<'_>) {
         if self.inbox.is_empty() {
             return;
         }
@@ -181,7 +227,7 @@ impl LoopCore {
         }
     }
 
-    fn run(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
+    pub fn run(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
         if slf.get().debug.get(slf.py()) {
             return Self::run_watched(slf, ready);
         }
@@ -254,7 +300,7 @@ impl LoopCore {
     }
 
     /// The poller to wait in. A loop that goes on in a forked child gets its own there, and its own pipe for signals.
-    fn poller(slf: &Bound<'_, Self>) -> PyResult<Arc<Poller>> {
+    pub fn poller(slf: &Bound<'_, Self>) -> PyResult<Arc<Poller>> {
         let py = slf.py();
         let this = slf.get();
         let poller = this.poller.peek(py, Clone::clone);
@@ -270,5 +316,11 @@ impl LoopCore {
         slf.call_method0(intern!(py, "_close_self_pipe"))?;
         slf.call_method0(intern!(py, "_make_self_pipe"))?;
         Ok(poller)
+    }
+}
+
+fn fire_detached(py: Python<'_>, wakes: Wakes) {
+    if !wakes.is_empty() {
+        py.detach(|| wakes.fire());
     }
 }

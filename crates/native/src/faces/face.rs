@@ -206,7 +206,7 @@ pub fn let_go(face: &Bound<'_, FaceCore>) -> PyResult<()> {
             .is_some_and(|original| unsafe { ffi::Py_REFCNT(original.as_ptr()) } == 1)
     });
     // While others have it they may ask for its face, and get this one.
-    if !is_last || portal.get().runs_here() || !portal.get().is_open(py) {
+    if !is_last || portal.get().runs_here(py) || !portal.get().is_open(py) {
         return Ok(());
     }
     // The list has the only reference, so that it doesn't matter which thread is the first to be done with this call.

@@ -19,7 +19,7 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 
 pub use self::ending::End;
 use self::ending::call_back;
-pub use self::waiting::{Waited, deadline, is_main_thread, not_negative};
+pub use self::waiting::{NAP, Waited, deadline, is_main_thread, not_negative, runs_a_loop};
 use crate::calls;
 use crate::frames::{self, Origin};
 use crate::gil::{GilCell, intern, visit_all};
@@ -116,6 +116,14 @@ impl FutureCore {
             task.call_method0(intern!(py, "cancel"))?;
         }
         Ok(())
+    }
+
+    /// The task that runs the work, once it has been made and until it is done.
+    pub fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self.outcome.state() {
+            State::Running => self.work.clone_ref(py),
+            _ => None,
+        }
     }
 
     /// Closes the coroutine if nobody started it.
@@ -480,21 +488,27 @@ impl FutureCore {
     #[getter]
     pub fn _runs_here(&self, py: Python<'_>) -> bool {
         let portal = self.portal.bind(py);
-        portal.is_some_and(|portal| portal.get().runs_here())
+        portal.is_some_and(|portal| portal.get().runs_here(py))
     }
 
     /// The threads that wait for it, by their numbers.
-    fn _waiting(&self) -> Vec<u64> {
-        self.outcome.waiting()
+    fn _waiting(&self, py: Python<'_>) -> Vec<u64> {
+        let mut threads = self.outcome.waiting();
+        let portal = self.portal.bind(py);
+        threads.extend(portal.and_then(|portal| portal.get().runner_for(py, self)));
+        threads
     }
 
     /// The task that runs the work, once there is one and until it is done.
     #[getter]
     fn _task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        match self.outcome.state() {
-            State::Running => self.work.clone_ref(py),
-            _ => None,
+        let task = self.task(py);
+        if task.is_none() && self.outcome.state() == State::Running {
+            // It may be in its first step, and that be taken while the task is made.
+            let portal = self.portal.bind(py)?;
+            return portal.get().current_task_for(py, self);
         }
+        task
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyString>> {

@@ -13,7 +13,7 @@ use crate::{calls, waiting};
 
 /// The main thread looks for signals at least this often while it waits: one that arrives between the last look
 /// and the moment the thread really sleeps would go unnoticed otherwise.
-const NAP: Duration = Duration::from_millis(100);
+pub const NAP: Duration = Duration::from_millis(100);
 
 /// After so many naps the watchdog has a look at what is waited for.
 const LOOK_AFTER: u32 = 10;
@@ -165,7 +165,7 @@ impl FutureCore {
 }
 
 /// Whether an event loop runs on the calling thread, below the frames of the caller.
-fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
+pub fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
     Ok(!calls::running_loop(py)?.call0()?.is_none())
 }
 
