@@ -3,11 +3,20 @@
 import importlib.util
 import sys
 
+import pytest
 from hypothesis import settings
 
 # Deadlines measure the machine, not the code; a wait that never ends is caught by the timeout of each test.
 settings.register_profile("default", deadline=None, max_examples=100)
 settings.load_profile("default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--caller-runs",
+        action="store_true",
+        help="run the whole contract with caller_runs=True as well, instead of chosen files",
+    )
 
 
 def pytest_report_header() -> str:

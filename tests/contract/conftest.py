@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import sys
 import threading
 
 import pytest
@@ -49,8 +48,8 @@ CHANGED_BY_CALLER_RUNS = {
 }
 
 
-#: The files that run with `caller_runs` on every CPython. The newest, which starts tasks eagerly, runs them all: the
-#: mode adds a third to the time that the contract takes.
+#: The files that run with `caller_runs` in any case. With `--caller-runs` all do, which adds a third to the contract's
+#: time.
 ALWAYS_WITH_CALLER_RUNS = {
     "test_closing_races",
     "test_ctrl_c",
@@ -63,13 +62,13 @@ ALWAYS_WITH_CALLER_RUNS = {
 
 
 def pytest_collection_modifyitems(config, items):
-    newest = sys.version_info >= (3, 13)
+    whole = config.getoption("caller_runs")
     deselected = []
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is None or callspec.params.get("flavour") != "caller_runs":
             continue
-        if not newest and item.module.__name__.rpartition(".")[2] not in ALWAYS_WITH_CALLER_RUNS:
+        if not whole and item.module.__name__.rpartition(".")[2] not in ALWAYS_WITH_CALLER_RUNS:
             deselected.append(item)
         for reason, patterns in CHANGED_BY_CALLER_RUNS.items():
             if any(re.match(rf"{pattern}\b", item.name) for pattern in patterns):
