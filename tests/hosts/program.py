@@ -44,7 +44,8 @@ class Program:
             self._command,
             cwd=cwd,
             env={
-                **os.environ,
+                # Where it runs by itself, pytest prints more.
+                **{name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")},
                 "PYTHONFAULTHANDLER": "1",
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONWARNINGS": "always::RuntimeWarning",
