@@ -135,7 +135,7 @@ class Session:
         """Whether the calling thread is the one that runs the loop; in a forked child, whether it was."""
         if self.portal is None:
             return self.thread is threading.current_thread()
-        return self.portal.runner == threading.get_ident()
+        return self.portal.is_runner
 
     @property
     def runner(self) -> int | None:

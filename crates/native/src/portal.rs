@@ -462,6 +462,12 @@ impl Portal {
         self.runner(py)
     }
 
+    /// Whether the calling thread is that one; in a forked child, whether it was.
+    #[getter]
+    fn is_runner(&self, py: Python<'_>) -> bool {
+        self.runner(py) == calls::thread_ident()
+    }
+
     #[getter(is_stale)]
     fn get_is_stale(&self) -> bool {
         self.is_stale()
