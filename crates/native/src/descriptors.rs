@@ -1,13 +1,38 @@
-//! Which handles wait for which descriptors, kept in step with the poller.
+//! Who waits for which descriptors, kept in step with the poller.
 
 use std::os::fd::RawFd;
 
 use asyncio_thread_loop_core::poller::{Event, Interest, Poller};
+use pyo3::PyClass;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::calls;
+use crate::event_loop::LoopCore;
 use crate::handle::Handle;
+
+/// An object of ours that waits for descriptors and is told without a Python call in between.
+pub trait Watch: PyClass {
+    /// The descriptor is ready, or was when the loop last looked: it may have nothing to read any more, and is waited
+    /// for again then. What this raises goes to the loop's exception handler.
+    fn ready(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, LoopCore>,
+        direction: Direction,
+    ) -> PyResult<()>;
+}
+
+/// Who is told that a descriptor is ready.
+pub enum Watcher {
+    /// Of `add_reader` or `add_writer`.
+    Handle(Py<Handle>),
+    /// One of ours, and its [`Watch::ready`].
+    Native(Py<PyAny>, Told),
+}
+
+/// What tells a native watcher.
+pub type Told = fn(&Bound<'_, PyAny>, &Bound<'_, LoopCore>, Direction) -> PyResult<()>;
 
 /// Indexed by descriptor: they are small numbers.
 #[derive(Default)]
@@ -21,18 +46,39 @@ pub struct Descriptors {
 
 #[derive(Default)]
 struct Entry {
-    reader: Option<Py<Handle>>,
-    writer: Option<Py<Handle>>,
+    reader: Slot,
+    writer: Slot,
     generation: u32,
+    /// What the poller was told last. It may tell of more than somebody waits for, see [`Descriptors::pause`].
+    registered: Option<Interest>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Default)]
+struct Slot {
+    watcher: Option<Watcher>,
+    /// A native watcher is to be told already, and need not be because the descriptor is still ready.
+    is_queued: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     Read,
     Write,
 }
 
+/// Whom an event is for.
+pub enum Addressee<'a> {
+    Handle(&'a Py<Handle>),
+    /// One of ours, which isn't queued yet.
+    Native,
+    /// One of ours, which is.
+    Queued,
+    Nobody,
+}
+
 impl Direction {
+    pub const BOTH: [Self; 2] = [Direction::Read, Direction::Write];
+
     pub fn is_in(self, event: Event) -> bool {
         match self {
             Direction::Read => event.readable,
@@ -41,89 +87,160 @@ impl Direction {
     }
 }
 
+impl Watcher {
+    pub fn native<T: Watch>(object: &Bound<'_, T>) -> Self {
+        Watcher::Native(
+            object.clone().into_any().unbind(),
+            |object, event_loop, direction| {
+                // SAFETY: it is told with the object it stands beside, a `T`.
+                T::ready(unsafe { object.cast_unchecked() }, event_loop, direction)
+            },
+        )
+    }
+
+    /// Of `add_reader` and the like: it isn't run any more, though it may be queued. Others see for themselves.
+    pub fn cancel(&self, py: Python<'_>) {
+        if let Watcher::Handle(handle) = self {
+            handle.get().cancel(py);
+        }
+    }
+
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Watcher::Handle(handle) => visit.call(handle),
+            Watcher::Native(object, _) => visit.call(object),
+        }
+    }
+
+    /// Who knows when its descriptor is closed need not have the poller told the same again.
+    fn owns_its_descriptor(&self) -> bool {
+        matches!(self, Watcher::Native(..))
+    }
+}
+
 impl Descriptors {
-    /// Sets the handle for one direction and returns the one it replaces. Without a poller only the table changes.
+    /// Sets who is told of one direction and returns whom it replaces. Without a poller only the table changes.
     pub fn set(
         &mut self,
         poller: Option<&Poller>,
         fd: RawFd,
         direction: Direction,
-        handle: Py<Handle>,
-    ) -> PyResult<Option<Py<Handle>>> {
+        watcher: Watcher,
+    ) -> PyResult<Option<Watcher>> {
         let index = index(fd).ok_or_else(|| invalid(fd))?;
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, Entry::default);
         }
         let entry = &mut self.entries[index];
-        let before = entry.interest();
-        let replaced = entry.slot(direction).replace(handle);
-        let after = entry.interest();
-        if before.is_none() {
-            self.generation = self.generation.wrapping_add(1);
-            entry.generation = self.generation;
-        }
-        let key = entry.key(fd);
-        let registered = match (poller, before, after) {
-            (Some(poller), None, Some(interest)) => poller.add(fd, key, interest),
+        let was_watched = entry.interest().is_some();
+        let keeps = watcher.owns_its_descriptor();
+        let replaced = entry.slot(direction).watcher.replace(watcher);
+        if !(keeps && entry.is_registered()) {
+            if !was_watched {
+                self.generation = self.generation.wrapping_add(1);
+                entry.generation = self.generation;
+                (entry.reader.is_queued, entry.writer.is_queued) = (false, false);
+            }
             // The same interest again is told to the poller as well: the descriptor may have been closed and reused.
-            (Some(poller), Some(_), Some(interest)) => poller.modify(fd, key, interest),
-            _ => Ok(()),
-        };
-        if let Err(error) = registered {
-            *entry.slot(direction) = replaced;
-            return Err(error.into());
+            if let Err(error) = entry.register(poller, fd) {
+                entry.slot(direction).watcher = replaced;
+                return Err(error.into());
+            }
         }
-        self.watched += usize::from(before.is_none());
+        self.watched += usize::from(!was_watched);
         Ok(replaced)
     }
 
-    /// Removes the handle for one direction.
+    /// Removes who is told of one direction.
     pub fn remove(
         &mut self,
         poller: Option<&Poller>,
         fd: RawFd,
         direction: Direction,
-    ) -> Option<Py<Handle>> {
+    ) -> Option<Watcher> {
+        let removed = self.pause(fd, direction);
         let entry = self.entries.get_mut(index(fd)?)?;
-        let removed = entry.slot(direction).take()?;
-        self.watched -= usize::from(entry.interest().is_none());
-        if let Some(poller) = poller {
-            // A descriptor that was closed in the meantime has left the poller by itself: nothing to do about errors.
-            let _ = match entry.interest() {
-                Some(interest) => poller.modify(fd, entry.key(fd), interest),
-                None => poller.delete(fd),
-            };
+        if removed.is_some() || !entry.is_exactly_registered() {
+            entry.narrow(poller, fd);
         }
+        removed
+    }
+
+    /// The same, but the poller goes on watching: who resumes soon finds everything as it was. If the descriptor gets
+    /// ready before, the poller is told then.
+    ///
+    /// Whoever does this removes itself before the descriptor is closed. The system goes on telling of a descriptor
+    /// that was duplicated, and wouldn't know it by its number any more.
+    pub fn pause(&mut self, fd: RawFd, direction: Direction) -> Option<Watcher> {
+        let entry = self.entries.get_mut(index(fd)?)?;
+        let removed = entry.slot(direction).watcher.take()?;
+        self.watched -= usize::from(entry.interest().is_none());
         Some(removed)
     }
 
     /// Tells another poller of all there is. A descriptor that is no longer open is left out.
-    pub fn register_all(&self, poller: &Poller) {
-        for (entry, fd) in self.entries.iter().zip(0..) {
-            if let Some(interest) = entry.interest() {
-                let _ = poller.add(fd, entry.key(fd), interest);
+    pub fn register_all(&mut self, poller: &Poller) {
+        for (entry, fd) in self.entries.iter_mut().zip(0..) {
+            entry.registered = None;
+            if entry.interest().is_some() {
+                let _ = entry.register(Some(poller), fd);
             }
         }
     }
 
-    /// The handle that an event is for, unless the event is stale.
-    pub fn handle_of(&self, key: u64, direction: Direction) -> Option<&Py<Handle>> {
-        let entry = self
-            .entries
-            .get(usize::try_from(key & u64::from(u32::MAX)).ok()?)?;
-        if u64::from(entry.generation) != key >> 32 {
-            return None;
+    /// Whom an event is for. One of ours counts as queued from now on. Stale events are for nobody.
+    pub fn address(&mut self, key: u64, direction: Direction) -> Addressee<'_> {
+        let Some(entry) = self.entry_of(key) else {
+            return Addressee::Nobody;
+        };
+        let slot = entry.slot(direction);
+        match &slot.watcher {
+            Some(Watcher::Handle(handle)) => Addressee::Handle(handle),
+            Some(Watcher::Native(..)) if slot.is_queued => Addressee::Queued,
+            Some(Watcher::Native(..)) => {
+                slot.is_queued = true;
+                Addressee::Native
+            }
+            None => Addressee::Nobody,
         }
-        match direction {
-            Direction::Read => entry.reader.as_ref(),
-            Direction::Write => entry.writer.as_ref(),
+    }
+
+    /// The native watcher that was queued, unless it has been removed since.
+    pub fn take_queued(
+        &mut self,
+        py: Python<'_>,
+        key: u64,
+        direction: Direction,
+    ) -> Option<(Py<PyAny>, Told)> {
+        let slot = self.entry_of(key)?.slot(direction);
+        slot.is_queued = false;
+        match &slot.watcher {
+            Some(Watcher::Native(object, told)) => Some((object.clone_ref(py), *told)),
+            _ => None,
+        }
+    }
+
+    /// The same to look at.
+    pub fn queued(&mut self, key: u64, direction: Direction) -> Option<&Py<PyAny>> {
+        match &self.entry_of(key)?.slot(direction).watcher {
+            Some(Watcher::Native(object, _)) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// After an event that was for nobody: the poller is told what is waited for.
+    pub fn correct(&mut self, poller: Option<&Poller>, key: u64) {
+        if let Some(entry) = self.entry_of(key)
+            && !entry.is_exactly_registered()
+        {
+            entry.narrow(poller, fd_of(key));
         }
     }
 
     /// Whether a descriptor has a reader and a writer.
     pub fn watched(&self, fd: RawFd) -> (bool, bool) {
         match index(fd).and_then(|index| self.entries.get(index)) {
-            Some(entry) => (entry.reader.is_some(), entry.writer.is_some()),
+            Some(entry) => (entry.reader.is_watched(), entry.writer.is_watched()),
             None => (false, false),
         }
     }
@@ -132,15 +249,22 @@ impl Descriptors {
         self.watched
     }
 
-    pub fn handles(&self) -> impl Iterator<Item = &Py<Handle>> {
+    pub fn watchers(&self) -> impl Iterator<Item = &Watcher> {
         self.entries
             .iter()
-            .flat_map(|entry| entry.reader.iter().chain(&entry.writer))
+            .flat_map(|entry| entry.reader.watcher.iter().chain(&entry.writer.watcher))
+    }
+
+    /// None if the key is of an earlier registration.
+    fn entry_of(&mut self, key: u64) -> Option<&mut Entry> {
+        let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
+        let entry = self.entries.get_mut(index)?;
+        (u64::from(entry.generation) == key >> 32).then_some(entry)
     }
 }
 
 impl Entry {
-    fn slot(&mut self, direction: Direction) -> &mut Option<Py<Handle>> {
+    fn slot(&mut self, direction: Direction) -> &mut Slot {
         match direction {
             Direction::Read => &mut self.reader,
             Direction::Write => &mut self.writer,
@@ -150,15 +274,61 @@ impl Entry {
     /// None: in nothing.
     fn interest(&self) -> Option<Interest> {
         let interest = Interest {
-            readable: self.reader.is_some(),
-            writable: self.writer.is_some(),
+            readable: self.reader.is_watched(),
+            writable: self.writer.is_watched(),
         };
         (interest.readable || interest.writable).then_some(interest)
+    }
+
+    /// Whether the poller tells of all that is waited for.
+    fn is_registered(&self) -> bool {
+        self.registered.is_some_and(|registered| {
+            (registered.readable || !self.reader.is_watched())
+                && (registered.writable || !self.writer.is_watched())
+        })
+    }
+
+    fn is_exactly_registered(&self) -> bool {
+        self.registered == self.interest()
+    }
+
+    fn register(&mut self, poller: Option<&Poller>, fd: RawFd) -> std::io::Result<()> {
+        let was_registered = self.registered.take().is_some();
+        if let (Some(poller), Some(interest)) = (poller, self.interest()) {
+            if was_registered {
+                poller.modify(fd, self.key(fd), interest)?;
+            } else {
+                poller.add(fd, self.key(fd), interest)?;
+            }
+            self.registered = Some(interest);
+        }
+        Ok(())
+    }
+
+    /// A descriptor that was closed in the meantime has left the poller by itself: nothing to do about errors.
+    fn narrow(&mut self, poller: Option<&Poller>, fd: RawFd) {
+        if let (Some(poller), None) = (poller, self.interest()) {
+            self.registered = None;
+            let _ = poller.delete(fd);
+        } else {
+            let _ = self.register(poller, fd);
+        }
     }
 
     fn key(&self, fd: RawFd) -> u64 {
         u64::from(self.generation) << 32 | u64::from(fd.unsigned_abs())
     }
+}
+
+impl Slot {
+    fn is_watched(&self) -> bool {
+        self.watcher.is_some()
+    }
+}
+
+/// The lower half of a key.
+fn fd_of(key: u64) -> RawFd {
+    key as u32 as RawFd
 }
 
 fn index(fd: RawFd) -> Option<usize> {

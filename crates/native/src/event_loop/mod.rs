@@ -7,6 +7,7 @@
 mod drive;
 mod queue;
 mod turn;
+mod watching;
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -28,7 +29,7 @@ pub use self::drive::{Driven, Driver};
 pub use self::queue::{Bell, Job};
 use self::queue::{Ready, Timer};
 use crate::calls;
-use crate::descriptors::{Descriptors, Direction, file_descriptor};
+use crate::descriptors::{Descriptors, Direction, Watcher, file_descriptor};
 use crate::future::FutureCore;
 use crate::gil::{GilCell, GilRefCell, intern};
 use crate::handle::{Handle, TimerHandle};
@@ -178,10 +179,10 @@ impl LoopCore {
             poller.as_deref(),
             fd,
             direction,
-            handle.clone_ref(py),
+            Watcher::Handle(handle.clone_ref(py)),
         )?;
         if let Some(replaced) = replaced {
-            replaced.get().cancel(py);
+            replaced.cancel(py);
         }
         Ok(handle)
     }
@@ -202,7 +203,7 @@ impl LoopCore {
             .descriptors
             .borrow_mut(py)
             .remove(poller.as_deref(), fd, direction);
-        Ok(removed.inspect(|handle| handle.get().cancel(py)).is_some())
+        Ok(removed.inspect(|watcher| watcher.cancel(py)).is_some())
     }
 
     /// The poller, if it is this process's to change.
@@ -476,7 +477,7 @@ impl LoopCore {
             .ready
             .borrow_mut(py)
             .iter()
-            .map(|ready| ready.as_object(py).unbind())
+            .map(|ready| ready.as_object(py, self).unbind())
             .collect();
         PyList::new(py, ready)
     }
@@ -576,8 +577,8 @@ impl LoopCore {
             .visit(|timers| timers.iter().try_for_each(|timer| timer.visit(&visit)))?;
         self.descriptors.visit(|descriptors| {
             descriptors
-                .handles()
-                .try_for_each(|handle| visit.call(handle))
+                .watchers()
+                .try_for_each(|watcher| watcher.visit(&visit))
         })
     }
 

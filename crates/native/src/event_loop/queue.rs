@@ -6,8 +6,10 @@ use asyncio_thread_loop_core::ownership::Ownership;
 use asyncio_thread_loop_core::parking::Unparker;
 use asyncio_thread_loop_core::poller::Poller;
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyClass, PyTraverseError, PyVisit};
 
+use super::LoopCore;
+use crate::descriptors::Direction;
 use crate::future::FutureCore;
 use crate::gil::intern;
 use crate::handle::{Handle, TimerHandle};
@@ -22,7 +24,20 @@ pub enum Ready {
     Step(Py<PyAny>, Py<PyAny>),
     /// A future whose task is done.
     Completion(Py<FutureCore>, Py<PyAny>),
+    /// A native watcher is to be told that its descriptor is ready: the event's key.
+    Io(u64, Direction),
+    /// A step of an object of ours, see [`Step`].
+    Native(Py<PyAny>, RunStep),
 }
+
+/// What an object of ours does in the loop's next turn. What it raises goes to the loop's exception handler.
+pub trait Step {
+    type Of: PyClass;
+
+    fn run(slf: &Bound<'_, Self::Of>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()>;
+}
+
+pub type RunStep = fn(&Bound<'_, PyAny>, &Bound<'_, LoopCore>) -> PyResult<()>;
 
 /// What the loop runs when its time has come.
 pub enum Timer {
@@ -57,13 +72,30 @@ impl Bell {
 }
 
 impl Ready {
-    pub fn as_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+    pub fn native<S: Step>(object: &Bound<'_, S::Of>) -> Self {
+        Ready::Native(object.clone().into_any().unbind(), |object, event_loop| {
+            // SAFETY: it is run with the object it stands beside, an `S::Of`.
+            S::run(unsafe { object.cast_unchecked() }, event_loop)
+        })
+    }
+
+    pub fn as_object<'py>(&self, py: Python<'py>, event_loop: &LoopCore) -> Bound<'py, PyAny> {
         match self {
             Ready::Handle(handle) => handle.bind(py).clone().into_any(),
             Ready::Standard(handle) => handle.bind(py).clone(),
             Ready::Step(step, _) => step.bind(py).clone(),
             Ready::Completion(future, _) => future.bind(py).clone().into_any(),
+            Ready::Io(key, direction) => event_loop.queued_watcher(py, *key, *direction),
+            Ready::Native(object, _) => object.bind(py).clone(),
         }
+    }
+
+    /// Whether that object is what debug mode calls a handle.
+    pub fn is_handle(&self) -> bool {
+        matches!(
+            self,
+            Ready::Handle(_) | Ready::Standard(_) | Ready::Step(..)
+        )
     }
 
     /// Whether it is a step of this task.
@@ -72,7 +104,7 @@ impl Ready {
         let step = match self {
             Ready::Handle(handle) => handle.get().callback(py),
             Ready::Step(step, _) => Some(step.bind(py).clone()),
-            Ready::Standard(_) | Ready::Completion(..) => None,
+            Ready::Standard(_) | Ready::Completion(..) | Ready::Io(..) | Ready::Native(..) => None,
         };
         step.is_some_and(|step| {
             step.getattr_opt(intern!(py, "__self__"))
@@ -92,6 +124,8 @@ impl Ready {
                 visit.call(future)?;
                 visit.call(task)
             }
+            Ready::Io(..) => Ok(()),
+            Ready::Native(object, _) => visit.call(object),
         }
     }
 }

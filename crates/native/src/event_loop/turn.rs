@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use asyncio_thread_loop_core::outcome::Wakes;
 use asyncio_thread_loop_core::ownership::{Descriptors, Ownership};
 use asyncio_thread_loop_core::parking::{self, Parked};
-use asyncio_thread_loop_core::poller::{Event, Events, Poller};
+use asyncio_thread_loop_core::poller::{Events, Poller};
 use asyncio_thread_loop_core::{clock, fork};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -15,7 +15,6 @@ use pyo3::prelude::*;
 use super::LoopCore;
 use super::queue::{Bell, Job, Ready};
 use crate::calls;
-use crate::descriptors::Direction;
 use crate::future::{FutureCore, is_main_thread};
 use crate::gil::intern;
 use crate::handle::Handle;
@@ -182,20 +181,6 @@ impl LoopCore {
         }
     }
 
-    pub fn collect_event(&self, py: Python<'_>, event: Event) {
-        let descriptors = self.descriptors.borrow_mut(py);
-        let mut ready = self.ready.borrow_mut(py);
-        for direction in [Direction::Read, Direction::Write] {
-            if direction.is_in(event)
-                && let Some(handle) = descriptors.handle_of(event.key, direction)
-                // A caller that ran the loop may have left before it came to the one from the last look.
-                && handle.get().queue(py)
-            {
-                ready.push_back(Ready::Handle(handle.clone_ref(py)));
-            }
-        }
-    }
-
     pub fn collect_timers(&self, py: Python<'_>) {
         let mut timers = self.timers.borrow_mut(py);
         if timers.is_empty() {
@@ -247,6 +232,8 @@ impl LoopCore {
                 Ok(())
             }
             Ready::Completion(future, task) => FutureCore::complete(future.bind(py), task.bind(py)),
+            Ready::Io(key, direction) => Self::tell(slf, key, direction),
+            Ready::Native(object, step) => Self::run_native(slf, object.bind(py), step),
         }
     }
 
@@ -254,8 +241,8 @@ impl LoopCore {
     fn run_watched(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
         let py = slf.py();
         let current = intern!(py, "_current_handle");
-        let object = ready.as_object(py);
-        let is_handle = !matches!(ready, Ready::Completion(..));
+        let object = ready.as_object(py, slf.get());
+        let is_handle = ready.is_handle();
         if is_handle {
             slf.setattr(current, &object)?;
         }
