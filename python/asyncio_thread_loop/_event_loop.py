@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 import selectors
 import weakref
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVarTuple, Unpack
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple, Unpack
 
 from ._native import LoopCore
+from ._transports import is_native, make_transport
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["EventLoop"]
 
@@ -56,6 +62,52 @@ class EventLoop(LoopCore, _Standard):
             raise RuntimeError("a loop with a thread of its own can't handle signals")
         self._minds_signals = True
         super().add_signal_handler(sig, callback, *args)
+
+    def _make_socket_transport(
+        self,
+        sock: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        context: Context | None = None,
+    ) -> Any:
+        if not is_native(sock):
+            return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server)
+        self._ensure_fd_no_transport(sock)
+        return make_transport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if not is_native(rawsock):
+            return super()._make_ssl_transport(
+                rawsock,
+                protocol,
+                sslcontext,
+                waiter,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                extra=extra,
+                server=server,
+                **kwargs,
+            )
+        self._ensure_fd_no_transport(rawsock)
+        context = kwargs.pop("context", None)
+        tls = SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **kwargs)
+        make_transport(self, rawsock, tls, None, extra, server, context)
+        return tls._app_transport
 
     def close(self) -> None:
         """Closes the loop, which must not be running, and lets go of all that was scheduled. Idempotent."""

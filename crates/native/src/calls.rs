@@ -77,6 +77,30 @@ pub fn call_user_plainly<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'p
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), returned) }
 }
 
+/// `args[0].name(*args[1:])`, likewise, without making a method object.
+pub fn call_user_method<'py, const N: usize>(
+    name: &Bound<'py, PyString>,
+    args: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    type Call = unsafe extern "C-unwind" fn(
+        *mut ffi::PyObject,
+        *const *mut ffi::PyObject,
+        usize,
+        *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+    let call = black_box(ffi::PyObject_VectorcallMethod as *const ());
+    let pointers = args.map(Bound::as_ptr);
+    let unwound = StopThread;
+    // SAFETY: N live references follow each other, the receiver first. Otherwise as in `call_user`.
+    let returned = unsafe {
+        let call = std::mem::transmute::<*const (), Call>(call);
+        call(name.as_ptr(), pointers.as_ptr(), N, std::ptr::null_mut())
+    };
+    std::mem::forget(unwound);
+    // SAFETY: as in `call_user`.
+    unsafe { Bound::from_owned_ptr_or_err(name.py(), returned) }
+}
+
 /// `class(*args, **kwargs)`, but the object comes back as well if its `__init__` fails: that may have run a user's code,
 /// as in `call_user`.
 pub fn construct_in_two_steps<'py>(
@@ -137,6 +161,10 @@ imported! {
     asyncio_task: PyType = "asyncio", "Task";
     asyncio_handle: PyType = "asyncio", "Handle";
     asyncio_timer_handle: PyType = "asyncio", "TimerHandle";
+    asyncio_logger: PyAny = "asyncio.log", "logger";
+    buffered_protocol: PyType = "asyncio", "BufferedProtocol";
+    os_error_type: PyType = "builtins", "OSError";
+    strerror: PyAny = "os", "strerror";
     format_callback_source: PyAny = "asyncio.format_helpers", "_format_callback_source";
     format_handle: PyAny = "asyncio.base_events", "_format_handle";
     cancelled_error: PyType = "concurrent.futures", "CancelledError";

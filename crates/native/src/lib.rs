@@ -7,6 +7,7 @@
 //! | `future`, `allocation` | the Rust half of `Future`, and how to make many |
 //! | `faces` | what the synchronous faces of `to_sync` do at every call |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
+//! | `transports` | what stands between sockets and protocols |
 //! | `interrupts`, `room` | what a caller needs that runs the loop itself |
 //! | `waiting` | which loop's thread waits for which loop, and what would be a deadlock |
 //! | `watchdog` | a thread that says what holds the loop |
@@ -29,6 +30,7 @@ mod handle;
 mod interrupts;
 mod portal;
 mod room;
+mod transports;
 mod waiting;
 mod watchdog;
 
@@ -55,6 +57,8 @@ mod _native {
     use crate::handle::{Handle, TimerHandle};
     #[pymodule_export]
     use crate::portal::Portal;
+    #[pymodule_export]
+    use crate::transports::StreamTransport;
     #[pymodule_export]
     use crate::waiting::Waiting;
     #[pymodule_export]

@@ -26,7 +26,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use self::drive::Shared;
 pub use self::drive::{Driven, Driver};
-pub use self::queue::{Bell, Job};
+pub use self::queue::{Bell, Job, Step};
 use self::queue::{Ready, Timer};
 use crate::calls;
 use crate::descriptors::{Descriptors, Direction, Watcher, file_descriptor};

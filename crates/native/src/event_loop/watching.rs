@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 
 use asyncio_thread_loop_core::poller::Event;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::LoopCore;
 use super::queue::{Ready, RunStep, Step};
@@ -129,15 +129,33 @@ impl LoopCore {
 
     /// Tells the loop's exception handler what went wrong in an object of ours; what ends the program passes.
     fn report(slf: &Bound<'_, Self>, object: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
-        let py = slf.py();
-        if calls::ends_the_program(py, &error) {
+        if calls::ends_the_program(slf.py(), &error) {
             return Err(error);
         }
+        let message = format!("Exception in callback {}", object.repr()?);
+        Self::call_exception_handler(slf, message, error)
+    }
+
+    /// The same for a callback that a handle of asyncio would have run.
+    pub fn report_callback<'py>(
+        slf: &Bound<'py, Self>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        error: PyErr,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let source = calls::format_callback_source(py)?.call1((callback, args))?;
+        Self::call_exception_handler(slf, format!("Exception in callback {source}"), error)
+    }
+
+    fn call_exception_handler(
+        slf: &Bound<'_, Self>,
+        message: String,
+        error: PyErr,
+    ) -> PyResult<()> {
+        let py = slf.py();
         let report = PyDict::new(py);
-        report.set_item(
-            "message",
-            format!("Exception in callback {}", object.repr()?),
-        )?;
+        report.set_item("message", message)?;
         report.set_item("exception", error.value(py))?;
         let handler = slf.getattr(intern!(py, "call_exception_handler"))?;
         calls::call_user(&handler, &(report,).into_pyobject(py)?, None).map(drop)

@@ -1,0 +1,312 @@
+//! Reading: from the socket into the protocol.
+
+use std::ffi::c_int;
+use std::io::IoSliceMut;
+use std::ptr;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::socket::{self, Outcome};
+use super::stream::StreamTransport;
+use crate::calls;
+use crate::descriptors::Direction;
+use crate::event_loop::LoopCore;
+use crate::gil::{GilRefCell, intern};
+
+/// At most so many bytes are read at once.
+pub const MAX_SIZE: usize = 256 * 1024;
+
+/// Whoever reads this much at a time has the next bytes received where they are to stay. Less is copied faster than
+/// memory is found for it in advance.
+const LARGE: usize = 4096;
+
+unsafe extern "C" {
+    /// Of the documented C API, though not among PyO3's declarations.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
+}
+
+/// What is received and not yet in a `bytes` of its own. Of all transports, as it is empty again before Python code runs.
+static RECEIVED: GilRefCell<Vec<u8>> = GilRefCell::new(Vec::new());
+
+impl StreamTransport {
+    /// The socket can be read.
+    pub fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_lost(py) {
+            return Ok(());
+        }
+        if this.is_buffered(py) {
+            Self::read_into_protocol(slf)
+        } else {
+            Self::read_for_protocol(slf)
+        }
+    }
+
+    /// `Protocol`: it is handed what was received.
+    fn read_for_protocol(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let fd = this.descriptor(py)?;
+        let expected = this.expected.get(py);
+        let received = if expected < LARGE {
+            receive_and_copy(py, fd)
+        } else {
+            receive_in_place(py, fd, expected)
+        };
+        let data = match received {
+            Ok(Some(data)) => data,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                return Self::fatal_error(slf, error, "Fatal read error on socket transport");
+            }
+        };
+        let size = data.as_bytes().len();
+        if size == 0 {
+            return Self::read_eof(slf);
+        }
+        // Messages that come in pieces are expected whole again.
+        this.expected.set(py, size.max(expected - expected / 4));
+        let Some(protocol) = this.protocol(py) else {
+            return Ok(());
+        };
+        let returned = calls::call_user_method(intern!(py, "data_received"), [&protocol, &data]);
+        drop(data);
+        Self::check_protocol(
+            slf,
+            returned,
+            "Fatal error: protocol.data_received() call failed.",
+        )
+        .map(drop)
+    }
+
+    /// `BufferedProtocol`: it provides the memory.
+    fn read_into_protocol(slf: &Bound<'_, Self>) -> PyResult<()> {
+        const FAILED: &str = "Fatal error: protocol.get_buffer() call failed.";
+        let py = slf.py();
+        let this = slf.get();
+        let Some(protocol) = this.protocol(py) else {
+            return Ok(());
+        };
+        let any_size = (-1i32).into_pyobject(py)?.into_any();
+        let buffer = calls::call_user_method(intern!(py, "get_buffer"), [&protocol, &any_size]);
+        let buffer = buffer.and_then(|buffer| match buffer.len()? {
+            0 => Err(calls::builtin_error::<PyRuntimeError>(
+                "get_buffer() returned an empty buffer",
+            )),
+            _ => Ok(buffer),
+        });
+        let Some(buffer) = Self::check_protocol(slf, buffer, FAILED)? else {
+            return Ok(());
+        };
+        let received = Memory::of(&buffer).and_then(|memory| {
+            let fd = this.descriptor(py)?;
+            // SAFETY: the memory is writable and stays as long as `memory` does.
+            Ok(unsafe { socket::receive(fd, memory.start(), memory.size()) })
+        });
+        drop(buffer);
+        let size = match received {
+            Ok(Outcome::Later) => return Ok(()),
+            Ok(Outcome::Moved(0)) => return Self::read_eof(slf),
+            Ok(Outcome::Moved(size)) => size,
+            failed => {
+                let error = match failed {
+                    Ok(Outcome::Failed(number)) => socket::os_error(py, number),
+                    Err(error) => error,
+                    Ok(_) => return Ok(()),
+                };
+                return Self::fatal_error(slf, error, "Fatal read error on socket transport");
+            }
+        };
+        let size = size.into_pyobject(py)?.into_any();
+        let returned = calls::call_user_method(intern!(py, "buffer_updated"), [&protocol, &size]);
+        Self::check_protocol(
+            slf,
+            returned,
+            "Fatal error: protocol.buffer_updated() call failed.",
+        )
+        .map(drop)
+    }
+
+    /// The other side has sent its last.
+    fn read_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        Self::log(slf, "%r received EOF")?;
+        let Some(protocol) = this.protocol(py) else {
+            return Ok(());
+        };
+        let returned = calls::call_user_method(intern!(py, "eof_received"), [&protocol])
+            .and_then(|keep_open| keep_open.is_truthy());
+        match Self::check_protocol(
+            slf,
+            returned,
+            "Fatal error: protocol.eof_received() call failed.",
+        )? {
+            None => Ok(()),
+            // It may still write; there is nothing more to be read.
+            Some(true) => {
+                this.stop_reading(py);
+                Ok(())
+            }
+            Some(false) => slf.call_method0(intern!(py, "close")).map(drop),
+        }
+    }
+
+    /// What a method of the protocol returned. None if it failed, which ends the connection.
+    fn check_protocol<T>(
+        slf: &Bound<'_, Self>,
+        returned: PyResult<T>,
+        message: &str,
+    ) -> PyResult<Option<T>> {
+        match returned {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if calls::ends_the_program(slf.py(), &error) => Err(error),
+            Err(error) => Self::fatal_error(slf, error, message).map(|()| None),
+        }
+    }
+
+    /// Has itself told of what comes, in a copy of the current context.
+    pub fn start_reading(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_reading(py) {
+            this.read_context
+                .set(py, Some(calls::copy_context(py)?.unbind()));
+            event_loop
+                .get()
+                .watch_natively(this.fd, Direction::Read, slf)?;
+        }
+        Ok(())
+    }
+}
+
+/// None: nothing has come. Empty: nothing will any more.
+fn receive_and_copy(py: Python<'_>, fd: i32) -> PyResult<Option<Bound<'_, PyBytes>>> {
+    let mut buffer = RECEIVED.borrow_mut(py);
+    buffer.resize(MAX_SIZE, 0);
+    // SAFETY: it is as long as it is said to be.
+    match unsafe { socket::receive(fd, buffer.as_mut_ptr(), buffer.len()) } {
+        Outcome::Moved(size) => new_bytes(py, &[&buffer[..size]]).map(Some),
+        Outcome::Later => Ok(None),
+        Outcome::Failed(number) => Err(socket::os_error(py, number)),
+    }
+}
+
+/// The same. What is expected is received without being copied.
+fn receive_in_place(
+    py: Python<'_>,
+    fd: i32,
+    expected: usize,
+) -> PyResult<Option<Bound<'_, PyBytes>>> {
+    let expected = expected.min(MAX_SIZE);
+    let mut bytes = uninitialized_bytes(py, expected)?;
+    let mut buffer = RECEIVED.borrow_mut(py);
+    buffer.resize(MAX_SIZE, 0);
+    // SAFETY: nobody else has a reference to the new object, whose memory is as long as was asked for; the kernel only
+    // writes to it.
+    let place = unsafe {
+        let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+        std::slice::from_raw_parts_mut(start, expected)
+    };
+    let rest = &mut buffer[..MAX_SIZE - expected];
+    let mut into = [IoSliceMut::new(place), IoSliceMut::new(rest)];
+    match socket::receive_vectored(fd, &mut into) {
+        Outcome::Moved(size) if size == expected => Ok(Some(bytes)),
+        Outcome::Moved(size) if size < expected => {
+            let mut shrunk = bytes.into_ptr();
+            // SAFETY: it is ours alone. It is replaced by null if this fails.
+            unsafe { _PyBytes_Resize(&raw mut shrunk, size as ffi::Py_ssize_t) };
+            // SAFETY: the reference is ours; it is to `bytes`.
+            unsafe {
+                Bound::from_owned_ptr_or_err(py, shrunk)
+                    .map(|bytes| Some(bytes.cast_into_unchecked()))
+            }
+        }
+        Outcome::Moved(size) => {
+            bytes = new_bytes(py, &[bytes.as_bytes(), &buffer[..size - expected]])?;
+            Ok(Some(bytes))
+        }
+        Outcome::Later => Ok(None),
+        Outcome::Failed(number) => Err(socket::os_error(py, number)),
+    }
+}
+
+/// A lack of memory for it is an error, not a panic.
+fn uninitialized_bytes(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
+    // SAFETY: without a source the memory is left as it is; the returned reference is ours.
+    unsafe {
+        let bytes = ffi::PyBytes_FromStringAndSize(ptr::null(), size as ffi::Py_ssize_t);
+        Bound::from_owned_ptr_or_err(py, bytes).map(|bytes| bytes.cast_into_unchecked())
+    }
+}
+
+/// The parts, one after the other.
+pub fn new_bytes<'py>(py: Python<'py>, parts: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
+    let size = parts.iter().map(|part| part.len()).sum();
+    let bytes = uninitialized_bytes(py, size)?;
+    // SAFETY: nobody else has a reference to the new object, whose memory is as long as all parts together.
+    unsafe {
+        let mut place = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+        for part in parts {
+            place.copy_from_nonoverlapping(part.as_ptr(), part.len());
+            place = place.add(part.len());
+        }
+    }
+    Ok(bytes)
+}
+
+/// The memory of an object, which can't move while this lives.
+pub struct Memory(Box<ffi::Py_buffer>);
+
+impl Memory {
+    /// Memory that may be written to.
+    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::get(object, ffi::PyBUF_WRITABLE).map_err(|_| {
+            let kind = object.get_type();
+            let kind = kind
+                .name()
+                .map_or_else(|_| "?".into(), |kind| kind.to_string());
+            calls::builtin_error::<PyTypeError>(format!(
+                "get_buffer() must return a read-write bytes-like object, not {kind}"
+            ))
+        })
+    }
+
+    /// Memory in one piece.
+    pub fn get(object: &Bound<'_, PyAny>, flags: i32) -> PyResult<Self> {
+        let mut buffer = Box::new(ffi::Py_buffer::new());
+        // SAFETY: the object is alive, and `buffer` stays where it is until it is released.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *buffer, flags) } != 0 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(Self(buffer))
+    }
+
+    pub fn start(&self) -> *mut u8 {
+        self.0.buf.cast()
+    }
+
+    pub fn size(&self) -> usize {
+        self.0.len.unsigned_abs()
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        if self.size() == 0 {
+            return &[];
+        }
+        // SAFETY: it is that long and doesn't move. The GIL is held as long as the slice is looked at, and no Python code
+        // runs meanwhile.
+        unsafe { std::slice::from_raw_parts(self.start(), self.size()) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: it was got, and is released once. The GIL is held: it doesn't leave the function that got it.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
+    }
+}

@@ -1,0 +1,601 @@
+//! `StreamTransport`: a connection over TCP or a Unix socket.
+
+use std::os::fd::RawFd;
+
+use pyo3::exceptions::PyConnectionError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::buffer::WriteBuffer;
+use super::reading::MAX_SIZE;
+use super::socket;
+use super::writing::Limits;
+use crate::calls;
+use crate::descriptors::{Direction, Watch};
+use crate::event_loop::{LoopCore, Step};
+use crate::gil::{GilCell, GilRefCell, intern};
+use crate::handle::run_in_context;
+
+#[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
+pub struct StreamTransport {
+    /// None once the protocol was told that the connection is lost, as are the next two.
+    pub event_loop: GilCell<Option<Py<LoopCore>>>,
+    socket: GilCell<Option<Py<PyAny>>>,
+    protocol: GilCell<Option<Py<PyAny>>>,
+    /// The number under which the loop knows it. The socket may have been closed by others since.
+    pub fd: RawFd,
+    /// Of a server's.
+    server: GilCell<Option<Py<PyAny>>>,
+    extra: Py<PyDict>,
+    /// The protocol is a `BufferedProtocol`.
+    is_buffered: GilCell<bool>,
+    /// That `connection_made` is called in, and then taken.
+    context: GilCell<Option<Py<PyAny>>>,
+    pub read_context: GilCell<Option<Py<PyAny>>>,
+    pub write_context: GilCell<Option<Py<PyAny>>>,
+    /// How much is likely to be read at once.
+    pub expected: GilCell<usize>,
+    pub buffer: GilRefCell<WriteBuffer>,
+    pub limits: GilCell<Limits>,
+    pub waits_to_write: GilCell<bool>,
+    pub protocol_is_paused: GilCell<bool>,
+    is_paused: GilCell<bool>,
+    is_closing: GilCell<bool>,
+    /// Nothing is to be written any more.
+    is_at_eof: GilCell<bool>,
+    /// Not 0 once the protocol is about to be told that the connection is lost; counts writes from then on.
+    pub lost: GilCell<u64>,
+    /// What it is about to be told.
+    reason: GilCell<Option<Py<PyAny>>>,
+    /// Of whoever opens the connection.
+    waiter: GilCell<Option<Py<PyAny>>>,
+    /// Of whoever sends a file: it waits until nothing is left in the buffer.
+    pub empty_waiter: GilCell<Option<Py<PyAny>>>,
+}
+
+impl StreamTransport {
+    pub fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.protocol.bind(py)
+    }
+
+    pub fn is_lost(&self, py: Python<'_>) -> bool {
+        self.lost.get(py) != 0
+    }
+
+    pub fn is_buffered(&self, py: Python<'_>) -> bool {
+        self.is_buffered.get(py)
+    }
+
+    pub fn is_at_eof(&self, py: Python<'_>) -> bool {
+        self.is_at_eof.get(py)
+    }
+
+    /// The socket's descriptor, which is no more if the socket was closed behind our back.
+    pub fn descriptor(&self, py: Python<'_>) -> PyResult<RawFd> {
+        match self.socket.bind(py) {
+            Some(socket) => socket.call_method0(intern!(py, "fileno"))?.extract(),
+            None => Ok(-1),
+        }
+    }
+
+    /// Ends the connection because of an error. What ends the program passes.
+    pub fn fatal_error(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        if calls::ends_the_program(py, &error) {
+            return Err(error);
+        }
+        slf.call_method1(intern!(py, "_fatal_error"), (error.value(py), message))
+            .map(drop)
+    }
+
+    /// Debug mode: tells what the transport does.
+    pub fn log(slf: &Bound<'_, Self>, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        if let Some(event_loop) = slf.get().event_loop.bind(py)
+            && event_loop.get().is_debugged(py)
+        {
+            calls::asyncio_logger(py)?.call_method1("debug", (message, slf))?;
+        }
+        Ok(())
+    }
+
+    pub fn stop_reading(&self, py: Python<'_>) {
+        if let Some(event_loop) = self.event_loop.bind(py) {
+            LoopCore::unwatch_natively(event_loop.get(), py, self.fd, Direction::Read);
+        }
+    }
+
+    /// Has the protocol told in the next turn that the connection is lost.
+    fn lose_soon(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.lost.set(py, this.lost.get(py) + 1);
+        this.context
+            .set(py, Some(calls::copy_context(py)?.unbind()));
+        this.reason.set(py, Some(reason.unbind()));
+        match this.event_loop.bind(py) {
+            Some(event_loop) => LoopCore::soon::<Lose>(&event_loop, slf),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the protocol that the connection is lost, and lets go of everything.
+    pub fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let told = match this.protocol(py) {
+            Some(protocol) => {
+                calls::call_user_method(intern!(py, "connection_lost"), [&protocol, &reason])
+                    .map(drop)
+            }
+            None => Ok(()),
+        };
+        let closed = match this.socket.take(py) {
+            Some(socket) => socket.call_method0(py, intern!(py, "close")).map(drop),
+            None => Ok(()),
+        };
+        drop((this.protocol.take(py), this.event_loop.take(py)));
+        drop((this.read_context.take(py), this.write_context.take(py)));
+        let detached = match this.server.take(py) {
+            Some(server) => Self::detach(slf, server.bind(py)),
+            None => Ok(()),
+        };
+        told.and(closed).and(detached)?;
+        if let Some(waiter) = this.empty_waiter.bind(py) {
+            let error = calls::builtin_error::<PyConnectionError>("Connection is closed by peer");
+            waiter.call_method1(intern!(py, "set_exception"), (error.value(py),))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the server of its new connection. Before 3.13 it only counted them.
+    fn attach(slf: &Bound<'_, Self>, server: &Bound<'_, PyAny>) -> PyResult<()> {
+        let attach = server.getattr(intern!(slf.py(), "_attach"))?;
+        if cfg!(Py_3_13) {
+            attach.call1((slf,)).map(drop)
+        } else {
+            attach.call0().map(drop)
+        }
+    }
+
+    fn detach(slf: &Bound<'_, Self>, server: &Bound<'_, PyAny>) -> PyResult<()> {
+        let detach = server.getattr(intern!(slf.py(), "_detach"))?;
+        if cfg!(Py_3_13) {
+            detach.call1((slf,)).map(drop)
+        } else {
+            detach.call0().map(drop)
+        }
+    }
+
+    /// Makes the connection known to the loop, and to the protocol in the next turn.
+    pub fn begin(slf: &Bound<'_, Self>, waiter: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let Some(event_loop) = this.event_loop.bind(py) else {
+            return Ok(());
+        };
+        if let Some(server) = this.server.bind(py) {
+            Self::attach(slf, &server)?;
+        }
+        event_loop
+            .getattr(intern!(py, "_transports"))?
+            .set_item(this.fd, slf)?;
+        this.waiter.set(py, waiter.map(Bound::unbind));
+        LoopCore::soon::<Begin>(&event_loop, slf)
+    }
+}
+
+#[pymethods]
+impl StreamTransport {
+    #[new]
+    #[pyo3(signature = (event_loop, socket, protocol, extra=None, server=None, context=None))]
+    fn new(
+        event_loop: &Bound<'_, LoopCore>,
+        socket: &Bound<'_, PyAny>,
+        protocol: &Bound<'_, PyAny>,
+        extra: Option<Bound<'_, PyDict>>,
+        server: Option<Py<PyAny>>,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let py = event_loop.py();
+        let context = match context {
+            Some(context) => context,
+            None => calls::copy_context(py)?,
+        };
+        let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        Ok(Self {
+            event_loop: GilCell::new(Some(event_loop.clone().unbind())),
+            socket: GilCell::new(Some(socket.clone().unbind())),
+            is_buffered: GilCell::new(is_buffered(protocol)?),
+            protocol: GilCell::new(Some(protocol.clone().unbind())),
+            fd,
+            server: GilCell::new(server),
+            extra: extra.unwrap_or_else(|| PyDict::new(py)).unbind(),
+            context: GilCell::new(Some(context.unbind())),
+            read_context: GilCell::new(None),
+            write_context: GilCell::new(None),
+            expected: GilCell::new(0),
+            buffer: GilRefCell::new(WriteBuffer::default()),
+            limits: GilCell::new(Limits::DEFAULT),
+            waits_to_write: GilCell::new(false),
+            protocol_is_paused: GilCell::new(false),
+            is_paused: GilCell::new(false),
+            is_closing: GilCell::new(false),
+            is_at_eof: GilCell::new(false),
+            lost: GilCell::new(0),
+            reason: GilCell::new(None),
+            waiter: GilCell::new(None),
+            empty_waiter: GilCell::new(None),
+        })
+    }
+
+    /// What the constructor of asyncio's does beyond making the object.
+    #[pyo3(signature = (waiter=None))]
+    fn _begin(slf: &Bound<'_, Self>, waiter: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        Self::begin(slf, waiter)
+    }
+
+    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::write_now(slf, data)
+    }
+
+    fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::write_all_now(slf, list_of_data)
+    }
+
+    fn write_eof(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_closing.get(py) || self.is_at_eof.replace(py, true) {
+            return Ok(());
+        }
+        if self.buffer.borrow_mut(py).is_empty() {
+            return socket::shut_down_writing(py, self.descriptor(py)?);
+        }
+        Ok(())
+    }
+
+    fn can_write_eof(&self) -> bool {
+        true
+    }
+
+    fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
+        self.buffer.borrow_mut(py).size()
+    }
+
+    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+        let limits = self.limits.get(py);
+        (limits.low, limits.high)
+    }
+
+    #[pyo3(signature = (high=None, low=None))]
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        high: Option<isize>,
+        low: Option<isize>,
+    ) -> PyResult<()> {
+        slf.get().limits.set(slf.py(), Limits::new(high, low)?);
+        Self::pause_protocol_if_full(slf)
+    }
+
+    pub fn is_reading(&self, py: Python<'_>) -> bool {
+        !self.is_closing.get(py) && !self.is_paused.get(py)
+    }
+
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.is_reading(py) {
+            return Ok(());
+        }
+        this.is_paused.set(py, true);
+        if let Some(event_loop) = this.event_loop.bind(py) {
+            event_loop
+                .get()
+                .pause_natively(py, this.fd, Direction::Read);
+        }
+        Self::log(slf, "%r pauses reading")
+    }
+
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_closing.get(py) || !this.is_paused.replace(py, false) {
+            return Ok(());
+        }
+        if let Some(event_loop) = this.event_loop.bind(py) {
+            Self::start_reading(slf, &event_loop)?;
+        }
+        Self::log(slf, "%r resumes reading")
+    }
+
+    fn set_protocol(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = protocol.py();
+        self.is_buffered.set(py, is_buffered(&protocol)?);
+        self.protocol.set(py, Some(protocol.unbind()));
+        Ok(())
+    }
+
+    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.protocol.clone_ref(py)
+    }
+
+    #[pyo3(signature = (name, default=None))]
+    fn get_extra_info<'py>(
+        &self,
+        name: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.extra.bind(name.py()).get_item(name)?.or(default))
+    }
+
+    pub fn is_closing(&self, py: Python<'_>) -> bool {
+        self.is_closing.get(py)
+    }
+
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_closing.replace(py, true) {
+            return Ok(());
+        }
+        this.stop_reading(py);
+        if !this.buffer.borrow_mut(py).is_empty() {
+            return Ok(());
+        }
+        this.stop_writing(py);
+        Self::lose_soon(slf, py.None().into_bound(py))
+    }
+
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.call_method1(intern!(slf.py(), "_force_close"), (slf.py().None(),))
+            .map(drop)
+    }
+
+    fn _force_close(slf: &Bound<'_, Self>, exc: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_lost(py) {
+            return Ok(());
+        }
+        this.buffer.borrow_mut(py).clear();
+        this.stop_writing(py);
+        this.is_closing.set(py, true);
+        this.stop_reading(py);
+        Self::lose_soon(slf, exc)
+    }
+
+    /// To be called before a socket is closed without the protocol being told.
+    fn _unwatch(&self, py: Python<'_>) {
+        self.stop_writing(py);
+        self.stop_reading(py);
+    }
+
+    fn _read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::read_ready(slf)
+    }
+
+    fn _write_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::write_ready(slf)
+    }
+
+    #[classattr]
+    fn max_size() -> usize {
+        MAX_SIZE
+    }
+
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
+        self.event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.socket.clone_ref(py)
+    }
+
+    #[getter]
+    fn _sock_fd(&self) -> RawFd {
+        self.fd
+    }
+
+    #[getter]
+    fn _extra(&self, py: Python<'_>) -> Py<PyDict> {
+        self.extra.clone_ref(py)
+    }
+
+    #[getter]
+    fn _server(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.server.clone_ref(py)
+    }
+
+    #[getter]
+    fn _protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.protocol.clone_ref(py)
+    }
+
+    /// What wasn't written yet, to look at.
+    #[getter]
+    fn _buffer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.buffer.borrow_mut(py).to_list(py)
+    }
+
+    #[getter]
+    fn _conn_lost(&self, py: Python<'_>) -> u64 {
+        self.lost.get(py)
+    }
+
+    #[getter]
+    fn _closing(&self, py: Python<'_>) -> bool {
+        self.is_closing.get(py)
+    }
+
+    #[getter]
+    fn _paused(&self, py: Python<'_>) -> bool {
+        self.is_paused.get(py)
+    }
+
+    #[getter]
+    fn _eof(&self, py: Python<'_>) -> bool {
+        self.is_at_eof.get(py)
+    }
+
+    #[getter]
+    fn _protocol_paused(&self, py: Python<'_>) -> bool {
+        self.protocol_is_paused.get(py)
+    }
+
+    #[getter]
+    fn _empty_waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.empty_waiter.clone_ref(py)
+    }
+
+    #[setter(_empty_waiter)]
+    fn set_empty_waiter(&self, py: Python<'_>, waiter: Option<Py<PyAny>>) {
+        self.empty_waiter.set(py, waiter);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.extra)?;
+        self.event_loop.visit(|object| visit.call(object))?;
+        for object in [
+            &self.socket,
+            &self.protocol,
+            &self.server,
+            &self.context,
+            &self.read_context,
+            &self.write_context,
+            &self.reason,
+            &self.waiter,
+            &self.empty_waiter,
+        ] {
+            object.visit(|object| visit.call(object))?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let this = slf.get();
+        drop(this.event_loop.take(py));
+        for object in [
+            &this.socket,
+            &this.protocol,
+            &this.server,
+            &this.context,
+            &this.read_context,
+            &this.write_context,
+            &this.reason,
+            &this.waiter,
+            &this.empty_waiter,
+        ] {
+            drop(object.take(py));
+        }
+    }
+}
+
+impl Watch for StreamTransport {
+    fn ready(
+        slf: &Bound<'_, Self>,
+        _event_loop: &Bound<'_, LoopCore>,
+        direction: Direction,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let context = match direction {
+            Direction::Read => &this.read_context,
+            Direction::Write => &this.write_context,
+        };
+        let Some(context) = context.bind(py) else {
+            return Ok(());
+        };
+        run_in_context(&context, || {
+            match direction {
+                Direction::Read => Self::read_ready(slf)?,
+                Direction::Write => Self::write_ready(slf)?,
+            }
+            Ok(py.None().into_bound(py))
+        })
+    }
+}
+
+/// The protocol is told of its connection, and then of what comes.
+struct Begin;
+
+/// Only the latter.
+struct Read;
+
+/// The protocol is told that the connection is lost.
+struct Lose;
+
+impl Step for Begin {
+    type Of = StreamTransport;
+
+    fn run(slf: &Bound<'_, StreamTransport>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (Some(protocol), Some(context)) = (this.protocol(py), this.context.bind(py)) else {
+            return Read::run(slf, event_loop);
+        };
+        // What it changes in the context is not seen by what follows.
+        let own = context.call_method0(intern!(py, "copy"))?;
+        let made = run_in_context(&own, || {
+            calls::call_user_method(intern!(py, "connection_made"), [&protocol, slf.as_any()])
+        });
+        if let Err(error) = made {
+            if calls::ends_the_program(py, &error) {
+                LoopCore::soon::<Read>(event_loop, slf)?;
+                return Err(error);
+            }
+            let method = protocol.getattr(intern!(py, "connection_made"))?;
+            LoopCore::report_callback(event_loop, &method, &PyTuple::new(py, [slf])?, error)?;
+        }
+        Read::run(slf, event_loop)
+    }
+}
+
+impl Step for Read {
+    type Of = StreamTransport;
+
+    fn run(slf: &Bound<'_, StreamTransport>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        // Whoever waits for the connection goes on, whether it can be read or not.
+        let reads = match this.context.bind(py) {
+            Some(context) => run_in_context(&context, || {
+                StreamTransport::start_reading(slf, event_loop)?;
+                Ok(py.None().into_bound(py))
+            }),
+            None => Ok(()),
+        };
+        if !this.is_lost(py) {
+            drop(this.context.take(py));
+        }
+        if let Some(waiter) = this.waiter.take(py) {
+            let waiter = waiter.bind(py);
+            if !waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+                waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
+            }
+        }
+        reads
+    }
+}
+
+impl Step for Lose {
+    type Of = StreamTransport;
+
+    fn run(slf: &Bound<'_, StreamTransport>, _event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (Some(reason), Some(context)) = (this.reason.take(py), this.context.take(py)) else {
+            return Ok(());
+        };
+        run_in_context(context.bind(py), || {
+            StreamTransport::lose_connection(slf, reason.into_bound(py))?;
+            Ok(py.None().into_bound(py))
+        })
+    }
+}
+
+fn is_buffered(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
+    protocol.is_instance(calls::buffered_protocol(protocol.py())?)
+}

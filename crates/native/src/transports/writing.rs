@@ -1,0 +1,324 @@
+//! Writing: at once what the socket takes, the rest when it takes more.
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView};
+
+use super::reading::{Memory, new_bytes};
+use super::socket::{self, Outcome};
+use super::stream::StreamTransport;
+use crate::calls;
+use crate::descriptors::Direction;
+use crate::event_loop::LoopCore;
+use crate::gil::intern;
+
+const FAILED: &str = "Fatal write error on socket transport";
+
+/// After so many writes to a connection that is lost, each further one is logged.
+const LOGGED_FROM: u64 = 5;
+
+/// How much may wait to be written before the protocol is paused, and when it is resumed.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub low: usize,
+    pub high: usize,
+}
+
+impl Limits {
+    pub const DEFAULT: Self = Self {
+        low: 16 * 1024,
+        high: 64 * 1024,
+    };
+
+    /// As asyncio fills in what isn't given.
+    pub fn new(high: Option<isize>, low: Option<isize>) -> PyResult<Self> {
+        let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
+        let low = low.unwrap_or_else(|| high.div_euclid(4));
+        match (usize::try_from(low), usize::try_from(high)) {
+            (Ok(low), Ok(high)) if low <= high => Ok(Self { low, high }),
+            _ => Err(calls::builtin_error::<PyValueError>(format!(
+                "high ({high}) must be >= low ({low}) must be >= 0"
+            ))),
+        }
+    }
+}
+
+impl StreamTransport {
+    pub fn write_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            let Some(written) = Self::write_first(slf, "write", bytes.as_bytes())? else {
+                return Ok(());
+            };
+            return Self::keep(slf, bytes, written);
+        }
+        check_is_bytes(data)?;
+        let memory = match Memory::get(data, ffi::PyBUF_SIMPLE) {
+            Ok(memory) => memory,
+            Err(error) => return Self::fatal_error(slf, error, FAILED),
+        };
+        let Some(written) = Self::write_first(slf, "write", memory.as_bytes())? else {
+            return Ok(());
+        };
+        // It may be changed before it is written.
+        let rest = new_bytes(slf.py(), &[&memory.as_bytes()[written..]])?;
+        drop(memory);
+        Self::keep(slf, &rest, 0)
+    }
+
+    pub fn write_all_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.may_write(py, "writelines")? {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        for line in data.try_iter()? {
+            let line = line?;
+            lines.push(match line.cast_into_exact::<PyBytes>() {
+                Ok(bytes) => bytes,
+                Err(other) => {
+                    let memory = Memory::get(&other.into_inner(), ffi::PyBUF_SIMPLE)?;
+                    new_bytes(py, &[memory.as_bytes()])?
+                }
+            });
+        }
+        if lines.is_empty() || this.drops_write(py)? {
+            return Ok(());
+        }
+        let waits = {
+            let mut buffer = this.buffer.borrow_mut(py);
+            let waits = !buffer.is_empty();
+            for line in &lines {
+                buffer.push(line, 0);
+            }
+            waits || buffer.is_empty()
+        };
+        drop(lines);
+        if !waits && let Err(error) = this.flush(py) {
+            return Self::lose_buffer(slf, error);
+        }
+        Self::wait_to_write(slf)
+    }
+
+    /// Writes what the socket takes at once and returns how much that was. None if there is nothing left to do.
+    fn write_first(slf: &Bound<'_, Self>, method: &str, data: &[u8]) -> PyResult<Option<usize>> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.may_write(py, method)? || data.is_empty() || this.drops_write(py)? {
+            return Ok(None);
+        }
+        if !this.buffer.borrow_mut(py).is_empty() {
+            return Ok(Some(0));
+        }
+        let sent = this.descriptor(py).map(|fd| socket::send(fd, data));
+        let error = match sent {
+            Ok(Outcome::Moved(size)) => return Ok((size < data.len()).then_some(size)),
+            Ok(Outcome::Later) => return Ok(Some(0)),
+            Ok(Outcome::Failed(number)) => socket::os_error(py, number),
+            Err(error) => error,
+        };
+        Self::fatal_error(slf, error, FAILED)?;
+        Ok(None)
+    }
+
+    /// Writes the rest when the socket takes it.
+    fn keep(slf: &Bound<'_, Self>, bytes: &Bound<'_, PyBytes>, written: usize) -> PyResult<()> {
+        let this = slf.get();
+        this.buffer.borrow_mut(slf.py()).push(bytes, written);
+        Self::wait_to_write(slf)
+    }
+
+    /// What is in the buffer is written when the socket takes it; the protocol is told if that is much.
+    fn wait_to_write(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.buffer.borrow_mut(py).is_empty() {
+            return Ok(());
+        }
+        if !this.waits_to_write.get(py)
+            && let Some(event_loop) = this.event_loop.bind(py)
+        {
+            let context = calls::copy_context(py)?;
+            this.write_context.set(py, Some(context.unbind()));
+            event_loop
+                .get()
+                .watch_natively(this.fd, Direction::Write, slf)?;
+            this.waits_to_write.set(py, true);
+        }
+        Self::pause_protocol_if_full(slf)
+    }
+
+    /// The socket takes more.
+    pub fn write_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_lost(py) {
+            return Ok(());
+        }
+        if let Err(error) = this.flush(py) {
+            return Self::lose_buffer(slf, error);
+        }
+        // This may write more.
+        Self::resume_protocol_if_drained(slf)?;
+        if !this.buffer.borrow_mut(py).is_empty() || this.is_lost(py) {
+            return Ok(());
+        }
+        this.stop_writing(py);
+        if let Some(waiter) = this.empty_waiter.bind(py) {
+            waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+        if this.is_closing(py) {
+            return Self::lose_connection(slf, py.None().into_bound(py));
+        }
+        if this.is_at_eof(py) {
+            return socket::shut_down_writing(py, this.descriptor(py)?);
+        }
+        Ok(())
+    }
+
+    /// Writes from the buffer what the socket takes.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let fd = self.descriptor(py)?;
+        let mut buffer = self.buffer.borrow_mut(py);
+        while !buffer.is_empty() {
+            let (outcome, offered, is_all) = buffer.with_front(py, |chunks, is_all| {
+                let offered: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+                let outcome = match chunks {
+                    [one] => socket::send(fd, one),
+                    several => socket::send_vectored(fd, several),
+                };
+                (outcome, offered, is_all)
+            });
+            match outcome {
+                Outcome::Moved(size) => {
+                    buffer.consume(py, size);
+                    if is_all || size < offered {
+                        break;
+                    }
+                }
+                Outcome::Later => break,
+                Outcome::Failed(number) => return Err(socket::os_error(py, number)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in the buffer will not be written.
+    fn lose_buffer(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.stop_writing(py);
+        this.buffer.borrow_mut(py).clear();
+        let exception = error.value(py).clone();
+        Self::fatal_error(slf, error, FAILED)?;
+        if let Some(waiter) = this.empty_waiter.bind(py) {
+            waiter.call_method1(intern!(py, "set_exception"), (exception,))?;
+        }
+        Ok(())
+    }
+
+    /// False if it is for nobody any more, which is logged when it happens often.
+    fn drops_write(&self, py: Python<'_>) -> PyResult<bool> {
+        let lost = self.lost.get(py);
+        if lost == 0 {
+            return Ok(false);
+        }
+        if lost >= LOGGED_FROM {
+            calls::asyncio_logger(py)?
+                .call_method1("warning", ("socket.send() raised exception.",))?;
+        }
+        self.lost.set(py, lost + 1);
+        Ok(true)
+    }
+
+    /// Refuses to write after the end, or into a file that is being sent.
+    fn may_write(&self, py: Python<'_>, method: &str) -> PyResult<bool> {
+        if self.is_at_eof(py) {
+            return Err(calls::builtin_error::<PyRuntimeError>(format!(
+                "Cannot call {method}() after write_eof()"
+            )));
+        }
+        if self.empty_waiter.is_some(py) {
+            return Err(calls::builtin_error::<PyRuntimeError>(format!(
+                "unable to {method}; sendfile is in progress"
+            )));
+        }
+        Ok(true)
+    }
+
+    pub fn pause_protocol_if_full(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.buffer.borrow_mut(py).size() <= this.limits.get(py).high
+            || this.protocol_is_paused.replace(py, true)
+        {
+            return Ok(());
+        }
+        Self::tell_protocol(slf, "pause_writing", "protocol.pause_writing() failed")
+    }
+
+    pub fn resume_protocol_if_drained(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.protocol_is_paused.get(py)
+            || this.buffer.borrow_mut(py).size() > this.limits.get(py).low
+        {
+            return Ok(());
+        }
+        this.protocol_is_paused.set(py, false);
+        Self::tell_protocol(slf, "resume_writing", "protocol.resume_writing() failed")
+    }
+
+    fn tell_protocol(slf: &Bound<'_, Self>, method: &str, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let Some(protocol) = this.protocol(py) else {
+            return Ok(());
+        };
+        let method = calls::string(py, method)?;
+        match calls::call_user_method(&method, [&protocol]) {
+            Err(error) if !calls::ends_the_program(py, &error) => Self::report(slf, message, error),
+            told => told.map(drop),
+        }
+    }
+
+    /// Tells the loop's exception handler of what doesn't end the connection.
+    fn report(slf: &Bound<'_, Self>, message: &str, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let Some(event_loop) = this.event_loop.bind(py) else {
+            return Ok(());
+        };
+        let context = PyDict::new(py);
+        context.set_item("message", message)?;
+        context.set_item("exception", error.value(py))?;
+        context.set_item("transport", slf)?;
+        context.set_item("protocol", this.protocol(py))?;
+        event_loop
+            .call_method1(intern!(py, "call_exception_handler"), (context,))
+            .map(drop)
+    }
+
+    pub fn stop_writing(&self, py: Python<'_>) {
+        if self.waits_to_write.replace(py, false)
+            && let Some(event_loop) = self.event_loop.bind(py)
+        {
+            LoopCore::unwatch_natively(event_loop.get(), py, self.fd, Direction::Write);
+            self.write_context.set(py, None);
+        }
+    }
+}
+
+fn check_is_bytes(data: &Bound<'_, PyAny>) -> PyResult<()> {
+    if data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>()
+    {
+        return Ok(());
+    }
+    Err(calls::builtin_error::<PyTypeError>(format!(
+        "data argument must be a bytes-like object, not {}",
+        data.get_type().name()?.repr()?
+    )))
+}

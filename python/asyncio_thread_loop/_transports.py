@@ -1,0 +1,78 @@
+"""What of a transport is rare, and so is Python: errors, warnings, what it looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from asyncio import base_events, constants, selector_events
+from asyncio.log import logger
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from ._native import LoopCore, StreamTransport
+
+_Standard = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+
+
+class SocketTransport(StreamTransport):
+    """A connection over TCP or a Unix socket; to `isinstance` it is asyncio's."""
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
+
+    if not TYPE_CHECKING:
+        # A class of the standard library can't be derived from, as its instances are laid out otherwise.
+        __class__ = property(lambda self: _Standard)
+
+    __repr__ = _Standard.__repr__
+    _make_empty_waiter = _Standard._make_empty_waiter
+    _reset_empty_waiter = _Standard._reset_empty_waiter
+
+    def __del__(self) -> None:
+        if self._sock is not None:
+            self._unwatch()
+            _Standard.__del__(self)
+
+    def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
+        loop = self._loop
+        if loop is not None and not isinstance(exc, OSError):
+            context = {"message": message, "exception": exc, "transport": self, "protocol": self._protocol}
+            loop.call_exception_handler(context)
+        elif loop is not None and loop.get_debug():
+            logger.debug("%r: %s", self, message, exc_info=exc)
+        self._force_close(exc)
+
+
+def make_transport(
+    loop: LoopCore,
+    sock: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None] | None,
+    extra: dict[str, Any] | None,
+    server: asyncio.AbstractServer | None,
+    context: Context | None,
+) -> SocketTransport:
+    """A transport that calls `connection_made` in the loop's next turn, and then ends the wait of `waiter`."""
+    transport = SocketTransport(loop, sock, protocol, extra, server, context)
+    info = transport._extra
+    info["socket"] = TransportSocket(sock)
+    info["sockname"] = _address(sock.getsockname)
+    if "peername" not in info:
+        info["peername"] = _address(sock.getpeername)
+    base_events._set_nodelay(sock)  # type: ignore[attr-defined]
+    transport._begin(waiter)
+    return transport
+
+
+def _address(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except OSError:
+        return None
+
+
+def is_native(sock: Any) -> bool:
+    """Whether the socket is a plain one: whatever a subclass changes about receiving and sending must not be lost."""
+    return type(sock) is socket.socket
