@@ -74,8 +74,10 @@ class EventLoop(LoopCore, _Standard):
         context: Context | None = None,
     ) -> Any:
         if not is_native(sock):
-            return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server)
-        self._ensure_fd_no_transport(sock)
+            return super()._make_socket_transport(  # type: ignore[misc]
+                sock, protocol, waiter, extra=extra, server=server
+            )
+        self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
         return make_transport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
@@ -83,7 +85,7 @@ class EventLoop(LoopCore, _Standard):
         rawsock: Any,
         protocol: asyncio.BaseProtocol,
         sslcontext: ssl.SSLContext,
-        waiter: asyncio.Future[None] | None = None,
+        waiter: Any = None,
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
@@ -92,7 +94,7 @@ class EventLoop(LoopCore, _Standard):
         **kwargs: Any,
     ) -> Any:
         if not is_native(rawsock):
-            return super()._make_ssl_transport(
+            return super()._make_ssl_transport(  # type: ignore[misc]
                 rawsock,
                 protocol,
                 sslcontext,
@@ -103,7 +105,7 @@ class EventLoop(LoopCore, _Standard):
                 server=server,
                 **kwargs,
             )
-        self._ensure_fd_no_transport(rawsock)
+        self._ensure_fd_no_transport(rawsock)  # type: ignore[attr-defined]
         context = kwargs.pop("context", None)
         tls = SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **kwargs)
         make_transport(self, rawsock, tls, None, extra, server, context)

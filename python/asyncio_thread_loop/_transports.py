@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._native import LoopCore, StreamTransport
 
-_Standard = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+_Standard = selector_events._SelectorSocketTransport
 
 
 class SocketTransport(StreamTransport):
