@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from ._native import LoopCore, StreamTransport
 
-_Standard = selector_events._SelectorSocketTransport
+_Standard = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
 
 
 class SocketTransport(StreamTransport):
     """A connection over TCP or a Unix socket; to `isinstance` it is asyncio's."""
 
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     if not TYPE_CHECKING:
         # A class of the standard library can't be derived from, as its instances are laid out otherwise.
