@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple, Unpack
 
-from ._native import LoopCore
+from ._native import Listener, LoopCore
 from ._transports import is_native, make_transport
 
 if TYPE_CHECKING:
@@ -79,6 +79,24 @@ class EventLoop(LoopCore, _Standard):
             )
         self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
         return make_transport(self, sock, protocol, waiter, extra, server, context)
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: Any,
+        sslcontext: ssl.SSLContext | None = None,
+        server: asyncio.AbstractServer | None = None,
+        backlog: int = 100,
+        *timeouts: Any,
+        **more_timeouts: Any,
+    ) -> None:
+        if sslcontext is not None or more_timeouts or not is_native(sock):
+            super()._start_serving(  # type: ignore[misc]
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more_timeouts
+            )
+            return
+        accepting = (protocol_factory, sock, sslcontext, server, backlog, *timeouts)
+        Listener(sock, accepting, server, backlog)._begin(self)
 
     def _make_ssl_transport(
         self,

@@ -22,6 +22,7 @@ __all__ = [
     "FunctionCore",
     "FutureCore",
     "Handle",
+    "Listener",
     "LoopCore",
     "MethodCore",
     "Portal",
@@ -143,6 +144,13 @@ class LoopCore:
     def _is_shared(self) -> bool: ...
     def _release(self) -> None: ...
     def _watched(self, fd: int) -> tuple[bool, bool]: ...
+
+@final
+class Listener:
+    def __new__(
+        cls, socket: socket, args: tuple[Any, ...], server: asyncio.AbstractServer | None, backlog: int
+    ) -> Self: ...
+    def _begin(self, event_loop: LoopCore) -> None: ...
 
 @disjoint_base
 class StreamTransport:

@@ -179,7 +179,7 @@ def test_messages_of_any_size_arrive_whole(run, pair, sizes):
             message = bytes([number]) * size
             sent += message
             await loop.sock_sendall(theirs, message)
-            await until(lambda: len(protocol.received) == len(sent))
+            await until(lambda sent=sent: len(protocol.received) == len(sent))
         assert protocol.received == sent
         transport.close()
         await protocol.lost
@@ -233,7 +233,7 @@ def test_a_paused_transport_reads_nothing_until_it_is_resumed(run, pair):
             transport.resume_reading()
             transport.resume_reading()
             assert transport.is_reading()
-            await until(lambda: protocol.received != before)
+            await until(lambda before=before: protocol.received != before)
         transport.close()
         transport.resume_reading()
         assert not transport.is_reading()
@@ -249,7 +249,7 @@ def test_who_pauses_and_resumes_in_one_turn_loses_nothing(run, pair):
             theirs.send(b"x")
             transport.pause_reading()
             transport.resume_reading()
-            await until(lambda: len(protocol.received) == size)
+            await until(lambda size=size: len(protocol.received) == size)
         transport.close()
         await protocol.lost
 
@@ -591,7 +591,7 @@ def test_a_slow_reader_costs_the_loop_nothing_while_its_buffer_is_full(run, pair
 def test_a_socket_closed_behind_the_loops_back_is_an_error_for_who_writes(run, pair, paused):
     async def main(reports):
         ours, _ = pair
-        transport, protocol, theirs = await connect(Recording, pair)
+        transport, protocol, _theirs = await connect(Recording, pair)
         number = ours.fileno()
         if paused:
             transport.pause_reading()
@@ -630,7 +630,7 @@ def test_a_paused_transport_that_is_closed_is_forgotten_though_its_socket_was_du
         await asyncio.sleep(0.3)
         after = os.times()
         os.close(duplicate)
-        assert after.user + after.system - before.user - before.system < 0.2
+        assert after.user + after.system - before.user - before.system < 0.2  # a busy loop takes all
 
     with asyncio.Runner(loop_factory=EventLoop) as runner:
         runner.run(main())
@@ -717,6 +717,94 @@ def test_a_connection_holds_its_descriptor_no_longer_than_it_lasts(run, lets_rea
             await protocol.lost
             theirs.close()
         assert len(os.listdir("/proc/self/fd")) == before
+
+    run(main)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_accepted_connections_know_their_peers_and_do_not_block(run, host):
+    async def main(_):
+        loop = asyncio.get_running_loop()
+        accepted = asyncio.Queue()
+
+        class Server(asyncio.Protocol):
+            def connection_made(self, transport):
+                accepted.put_nowait(transport)
+
+        server = await loop.create_server(Server, host, 0)
+        for _ in range(3):
+            transport, protocol = await loop.create_connection(
+                Recording, *server.sockets[0].getsockname()[:2]
+            )
+            theirs = await accepted.get()
+            sock = theirs.get_extra_info("socket")
+            assert theirs.get_extra_info("peername") == sock.getpeername()
+            assert theirs.get_extra_info("peername") == transport.get_extra_info("sockname")
+            assert sock.type == socket.SOCK_STREAM and sock.gettimeout() == 0
+            assert not os.get_inheritable(sock.fileno())
+            theirs.close()
+            assert await protocol.lost is None
+        server.close()
+        await server.wait_closed()
+
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        pytest.skip(f"no server can listen on {host} here: {error}")
+    run(main)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_factory_that_fails_costs_its_connection_and_is_told_of_in_debug_mode(run):
+    async def main(reports):
+        loop = asyncio.get_running_loop()
+
+        def fail():
+            raise LookupError("no protocol")
+
+        server = await loop.create_server(fail, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        transport, protocol = await loop.create_connection(Recording, *address)
+        assert await protocol.lost is None
+        assert reports == []
+        loop.set_debug(True)
+        _, protocol = await loop.create_connection(Recording, *address)
+        await until(lambda: reports)
+        loop.set_debug(False)
+        report = reports.pop()
+        assert report["message"] == "Error on transport creation for incoming connection"
+        assert type(report["exception"]) is LookupError
+        del report  # its traceback holds the connection
+        gc.collect()
+        assert await protocol.lost is None
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
+def test_connections_that_wait_are_accepted_together_and_made_in_order(run):
+    async def main(_):
+        loop = asyncio.get_running_loop()
+        events = []
+
+        class Server(asyncio.Protocol):
+            def __init__(self):
+                events.append("factory")
+
+            def connection_made(self, transport):
+                events.append("connection_made")
+                transport.close()
+
+        server = await loop.create_server(Server, "127.0.0.1", 0)
+        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(3)]
+        await until(lambda: len(events) == 6)
+        assert events == ["factory"] * 3 + ["connection_made"] * 3
+        for client in clients:
+            assert client.recv(1) == b""
+            client.close()
+        server.close()
+        await server.wait_closed()
 
     run(main)
 

@@ -163,6 +163,9 @@ imported! {
     asyncio_timer_handle: PyType = "asyncio", "TimerHandle";
     asyncio_logger: PyAny = "asyncio.log", "logger";
     buffered_protocol: PyType = "asyncio", "BufferedProtocol";
+    make_transport: PyAny = "asyncio_thread_loop._transports", "make_transport";
+    socket_type: PyType = "socket", "socket";
+    inet_ntop: PyAny = "socket", "inet_ntop";
     os_error_type: PyType = "builtins", "OSError";
     strerror: PyAny = "os", "strerror";
     format_callback_source: PyAny = "asyncio.format_helpers", "_format_callback_source";

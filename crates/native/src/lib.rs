@@ -58,7 +58,7 @@ mod _native {
     #[pymodule_export]
     use crate::portal::Portal;
     #[pymodule_export]
-    use crate::transports::StreamTransport;
+    use crate::transports::{Listener, StreamTransport};
     #[pymodule_export]
     use crate::waiting::Waiting;
     #[pymodule_export]

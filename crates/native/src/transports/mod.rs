@@ -5,9 +5,11 @@
 //! and keep the GIL during their system calls: none of them blocks, and letting go of it costs more than most of them.
 
 mod buffer;
+mod listener;
 mod reading;
 mod socket;
 mod stream;
 mod writing;
 
+pub use self::listener::Listener;
 pub use self::stream::StreamTransport;
