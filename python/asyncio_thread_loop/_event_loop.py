@@ -28,10 +28,10 @@ _NATIVE = {"time", "_run_once", "_process_events", "_add_callback"}
 
 
 class EventLoop(LoopCore, _Standard):
-    """A complete asyncio event loop, with its ready queue, timers, poller and cross-thread calls in Rust.
+    """A complete asyncio event loop, with its ready queue, timers, poller, connections and cross-thread calls in Rust.
 
-    Transports, servers, TLS, subprocesses, DNS, signals and executors are the standard library's. Timers are precise
-    to microseconds rather than milliseconds. `call_soon_threadsafe` writes to the kernel only if the loop sleeps.
+    TLS, subprocesses, DNS, signals and executors are the standard library's. Timers are precise to microseconds rather
+    than milliseconds. `call_soon_threadsafe` writes to the kernel only if the loop sleeps.
 
     It is the loop under `AsyncioThreadLoop` and works without it:
 

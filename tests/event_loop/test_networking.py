@@ -1,4 +1,4 @@
-"""Servers and clients over TCP, Unix sockets, UDP and TLS: the standard transports on this loop."""
+"""Servers and clients over TCP, Unix sockets, UDP and TLS."""
 
 import asyncio
 import functools

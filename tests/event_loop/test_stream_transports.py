@@ -764,7 +764,7 @@ def test_a_factory_that_fails_costs_its_connection_and_is_told_of_in_debug_mode(
 
         server = await loop.create_server(fail, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
-        transport, protocol = await loop.create_connection(Recording, *address)
+        _, protocol = await loop.create_connection(Recording, *address)
         assert await protocol.lost is None
         assert reports == []
         loop.set_debug(True)

@@ -1,7 +1,8 @@
 //! The scheduling half of `EventLoop`: ready queue, timers, descriptors, calls from other threads.
 //!
-//! `EventLoop` derives from this class first and from asyncio's selector loop second, so transports, servers, TLS,
-//! subprocesses, signals and executors are the standard library's, and everything they ask of a loop lands here.
+//! `EventLoop` derives from this class first and from asyncio's selector loop second, so TLS, subprocesses,
+//! signals and executors are the standard library's, and everything they ask of a loop lands here, as does what native
+//! transports ask of it.
 //! One call of `_run_once` stays in here until the loop is stopped.
 
 mod drive;
