@@ -163,7 +163,8 @@ imported! {
     asyncio_timer_handle: PyType = "asyncio", "TimerHandle";
     asyncio_logger: PyAny = "asyncio.log", "logger";
     buffered_protocol: PyType = "asyncio", "BufferedProtocol";
-    make_transport: PyAny = "asyncio_thread_loop._transports", "make_transport";
+    socket_transport: PyType = "asyncio_thread_loop._transports", "SocketTransport";
+    transport_socket: PyType = "asyncio.trsock", "TransportSocket";
     socket_type: PyType = "socket", "socket";
     inet_ntop: PyAny = "socket", "inet_ntop";
     os_error_type: PyType = "builtins", "OSError";

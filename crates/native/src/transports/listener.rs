@@ -2,15 +2,15 @@
 //!
 //! What is rare is left to asyncio's `_accept_connection`: debug mode, and errors, which it meets again.
 
-use std::io;
-use std::mem::{MaybeUninit, size_of};
-use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::address::{Address, accept};
+use super::socket;
+use super::stream::StreamTransport;
 use crate::calls;
 use crate::descriptors::{Direction, Watch};
 use crate::event_loop::{LoopCore, Step};
@@ -109,6 +109,13 @@ impl Watch for Listener {
 }
 
 impl Listener {
+    /// As asyncio asks before it has small writes sent at once.
+    fn is_tcp(&self) -> bool {
+        matches!(self.family, libc::AF_INET | libc::AF_INET6)
+            && self.kind == libc::SOCK_STREAM
+            && self.protocol == libc::IPPROTO_TCP
+    }
+
     fn accept_all(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
@@ -198,73 +205,24 @@ impl Accepted {
             return Ok(py.None().into_bound(py));
         };
         let protocol = calls::call_user_plainly(&args.get_item(0)?)?;
-        event_loop.call_method1(
-            intern!(py, "_ensure_fd_no_transport"),
-            (self.socket.bind(py),),
-        )?;
+        let socket = self.socket.bind(py);
+        let fd: RawFd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        let others = event_loop.getattr(intern!(py, "_transports"))?;
+        if !others.call_method1(intern!(py, "get"), (fd,))?.is_none() {
+            // It raises unless that transport is about to end.
+            event_loop.call_method1(intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+        }
+        if listener.is_tcp() {
+            socket::send_at_once(fd);
+        }
         let extra = PyDict::new(py);
         extra.set_item(intern!(py, "peername"), &self.peer)?;
         let server = listener.server.bind(py);
-        let socket = self.socket.bind(py);
-        let nothing = py.None();
-        calls::make_transport(py)?.call1((
-            event_loop, socket, protocol, &nothing, extra, server, &nothing,
-        ))
-    }
-}
-
-/// The other side of a connection.
-struct Address {
-    storage: libc::sockaddr_storage,
-    size: usize,
-}
-
-impl Address {
-    /// None: what only the socket object can make of it.
-    fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let family = i32::from(self.storage.ss_family);
-        if family == libc::AF_INET && self.size >= size_of::<libc::sockaddr_in>() {
-            // SAFETY: the storage is that large and aligned for every kind of address; the family says which it is.
-            let address = unsafe { *(&raw const self.storage).cast::<libc::sockaddr_in>() };
-            let host = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)).to_string();
-            let pair = (calls::string(py, host)?, u16::from_be(address.sin_port));
-            return Ok(Some(pair.into_pyobject(py)?.into_any()));
-        }
-        if family == libc::AF_INET6 && self.size >= size_of::<libc::sockaddr_in6>() {
-            // SAFETY: as above.
-            let address = unsafe { *(&raw const self.storage).cast::<libc::sockaddr_in6>() };
-            let host = PyBytes::new(py, &address.sin6_addr.s6_addr);
-            let parts = (
-                calls::inet_ntop(py)?.call1((family, host))?,
-                u16::from_be(address.sin6_port),
-                u32::from_be(address.sin6_flowinfo),
-                address.sin6_scope_id,
-            );
-            return Ok(Some(parts.into_pyobject(py)?.into_any()));
-        }
-        if family == libc::AF_UNIX && self.size <= size_of::<libc::sa_family_t>() {
-            return Ok(Some(calls::string(py, "")?.into_any()));
-        }
-        Ok(None)
-    }
-}
-
-/// A connection that waits, as a descriptor that doesn't block and isn't inherited.
-fn accept(fd: RawFd) -> io::Result<(OwnedFd, Address)> {
-    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
-    let mut size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: the storage is valid for writes of `size` bytes.
-    let accepted = unsafe { libc::accept4(fd, storage.as_mut_ptr().cast(), &raw mut size, flags) };
-    if accepted < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the system call just made this descriptor; zeros are an address, too.
-    unsafe {
-        let address = Address {
-            storage: storage.assume_init(),
-            size: size as usize,
-        };
-        Ok((OwnedFd::from_raw_fd(accepted), address))
+        let transport = calls::socket_transport(py)?
+            .call1((event_loop, socket, protocol, extra, server))?
+            .cast_into::<StreamTransport>()?;
+        transport.get().fill_in_later(py, Address::of(fd))?;
+        StreamTransport::begin(&transport, None)?;
+        Ok(transport.into_any())
     }
 }

@@ -60,6 +60,21 @@ pub fn send_vectored(fd: RawFd, data: &[IoSlice<'_>]) -> Outcome {
     Outcome::of(unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_NOSIGNAL) })
 }
 
+/// Small writes over TCP don't wait for more. If they do nevertheless, nothing is wrong.
+pub fn send_at_once(fd: RawFd) {
+    let on: libc::c_int = 1;
+    // SAFETY: the option is an integer, valid for reads of its size.
+    unsafe {
+        libc::setsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_NODELAY,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        );
+    }
+}
+
 /// Sends the end of the stream.
 pub fn shut_down_writing(py: Python<'_>, fd: RawFd) -> PyResult<()> {
     // SAFETY: no pointers are passed.

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::address::Address;
 use super::buffer::WriteBuffer;
 use super::reading::MAX_SIZE;
 use super::socket;
@@ -28,6 +29,8 @@ pub struct StreamTransport {
     /// Of a server's.
     server: GilCell<Option<Py<PyAny>>>,
     extra: Py<PyDict>,
+    /// What `extra` is to have of the socket once somebody asks for it.
+    extra_later: GilCell<Option<Later>>,
     /// The protocol is a `BufferedProtocol`.
     is_buffered: GilCell<bool>,
     /// That `connection_made` is called in, and then taken.
@@ -52,6 +55,12 @@ pub struct StreamTransport {
     waiter: GilCell<Option<Py<PyAny>>>,
     /// Of whoever sends a file: it waits until nothing is left in the buffer.
     pub empty_waiter: GilCell<Option<Py<PyAny>>>,
+}
+
+/// The socket, and its address, which it may not tell any more when it is asked.
+struct Later {
+    socket: Py<PyAny>,
+    address: Option<Box<Address>>,
 }
 
 impl StreamTransport {
@@ -168,6 +177,38 @@ impl StreamTransport {
         }
     }
 
+    /// Has `extra` tell of the socket once it is asked: mostly it never is.
+    pub fn fill_in_later(&self, py: Python<'_>, address: Option<Address>) -> PyResult<()> {
+        let Some(socket) = self.socket.clone_ref(py) else {
+            return Ok(());
+        };
+        let address = address.map(Box::new);
+        let can_wait = address
+            .as_ref()
+            .is_none_or(|address| address.is_of_the_internet());
+        self.extra_later.set(py, Some(Later { socket, address }));
+        if can_wait { Ok(()) } else { self.fill_in(py) }
+    }
+
+    fn fill_in(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(Later { socket, address }) = self.extra_later.take(py) else {
+            return Ok(());
+        };
+        let address = match address {
+            Some(address) => match address.to_python(py)? {
+                None => socket.call_method0(py, "getsockname").ok(),
+                Some(address) => Some(address.unbind()),
+            },
+            None => None,
+        };
+        let extra = self.extra.bind(py);
+        extra.set_item(intern!(py, "sockname"), address)?;
+        extra.set_item(
+            intern!(py, "socket"),
+            calls::transport_socket(py)?.call1((socket,))?,
+        )
+    }
+
     /// Makes the connection known to the loop, and to the protocol in the next turn.
     pub fn begin(slf: &Bound<'_, Self>, waiter: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
@@ -211,6 +252,7 @@ impl StreamTransport {
             protocol: GilCell::new(Some(protocol.clone().unbind())),
             fd,
             server: GilCell::new(server),
+            extra_later: GilCell::new(None),
             extra: extra.unwrap_or_else(|| PyDict::new(py)).unbind(),
             context: GilCell::new(Some(context.unbind())),
             read_context: GilCell::new(None),
@@ -325,7 +367,12 @@ impl StreamTransport {
         name: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.extra.bind(name.py()).get_item(name)?.or(default))
+        let extra = self.extra.bind(name.py());
+        if let Some(value) = extra.get_item(name)? {
+            return Ok(Some(value));
+        }
+        self.fill_in(name.py())?;
+        Ok(extra.get_item(name)?.or(default))
     }
 
     pub fn is_closing(&self, py: Python<'_>) -> bool {
@@ -399,8 +446,9 @@ impl StreamTransport {
     }
 
     #[getter]
-    fn _extra(&self, py: Python<'_>) -> Py<PyDict> {
-        self.extra.clone_ref(py)
+    fn _extra(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        self.fill_in(py)?;
+        Ok(self.extra.clone_ref(py))
     }
 
     #[getter]
@@ -456,6 +504,11 @@ impl StreamTransport {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.extra)?;
+        self.extra_later.visit(|later| {
+            later
+                .as_ref()
+                .map_or(Ok(()), |later| visit.call(&later.socket))
+        })?;
         self.event_loop.visit(|object| visit.call(object))?;
         for object in [
             &self.socket,
@@ -476,7 +529,7 @@ impl StreamTransport {
     fn __clear__(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let this = slf.get();
-        drop(this.event_loop.take(py));
+        drop((this.event_loop.take(py), this.extra_later.take(py)));
         for object in [
             &this.socket,
             &this.protocol,
