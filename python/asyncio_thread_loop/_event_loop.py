@@ -10,7 +10,10 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple, Unpack
 
-from ._native import Listener, LoopCore
+from ._datagrams import DatagramTransport
+from ._native import Listener
+from ._pipes import ReadPipeTransport
+from ._sockets import SocketOperations
 from ._transports import is_native, make_transport
 
 if TYPE_CHECKING:
@@ -27,8 +30,8 @@ _Standard = asyncio.SelectorEventLoop
 _NATIVE = {"time", "_run_once", "_process_events", "_add_callback"}
 
 
-class EventLoop(LoopCore, _Standard):
-    """A complete asyncio event loop, with its ready queue, timers, poller, connections and cross-thread calls in Rust.
+class EventLoop(SocketOperations, _Standard):
+    """A complete asyncio event loop, with its scheduling, poller, connections, `sock_*` and cross-thread calls in Rust.
 
     TLS, subprocesses, DNS, signals and executors are the standard library's. Timers are precise to microseconds rather
     than milliseconds. `call_soon_threadsafe` writes to the kernel only if the loop sleeps.
@@ -128,6 +131,15 @@ class EventLoop(LoopCore, _Standard):
         tls = SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **kwargs)
         make_transport(self, rawsock, tls, None, extra, server, context)
         return tls._app_transport
+
+    def _make_datagram_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_native(sock):
+            return super()._make_datagram_transport(sock, *args, **kwargs)  # type: ignore[misc]
+        self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
+        return DatagramTransport(self, sock, *args, **kwargs)
+
+    def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return ReadPipeTransport(self, *args, **kwargs)
 
     def close(self) -> None:
         """Closes the loop, which must not be running, and lets go of all that was scheduled. Idempotent."""

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from asyncio_thread_loop import EventLoop
+from asyncio_thread_loop import AsyncioThreadLoop, EventLoop
 
 WAIT = 20.0
 """Seconds after which a wait counts as a hang."""
@@ -37,6 +37,31 @@ def run():
     return run
 
 
+def on(loop_factory):
+    """What runs a coroutine on a loop of this kind."""
+
+    def run(coroutine, debug=False):
+        with asyncio.Runner(loop_factory=loop_factory, debug=debug) as runner:
+            return runner.run(asyncio.wait_for(coroutine, WAIT))
+
+    return run
+
+
+def in_a_caller(coroutine, debug=False):
+    """Run a coroutine on a loop that its caller runs."""
+    with AsyncioThreadLoop(caller_runs=True, debug=debug) as loop:
+        return loop.evaluate(coroutine, timeout=WAIT)
+
+
+@pytest.fixture(
+    params=[on(EventLoop), in_a_caller, on(asyncio.SelectorEventLoop)],
+    ids=["EventLoop", "caller_runs", "standard"],
+)
+def run_everywhere(request):
+    """The same on `EventLoop`, on one that callers run, and on the standard loop."""
+    return request.param
+
+
 @pytest.fixture
 def pair():
     """Two connected sockets that don't block."""
@@ -55,7 +80,7 @@ def script():
     def script(code):
         prelude = (
             "import asyncio, os, signal, sys, threading, time\n"
-            "from asyncio_thread_loop import EventLoop\n"
+            "from asyncio_thread_loop import AsyncioThreadLoop, EventLoop\n"
             # A process started in the background may inherit an ignored SIGINT.
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "def say(*words): os.write(1, (' '.join(map(str, words)) + '\\n').encode())\n"

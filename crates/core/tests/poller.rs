@@ -17,14 +17,17 @@ use std::time::{Duration, Instant};
 const READ: Interest = Interest {
     readable: true,
     writable: false,
+    edges: false,
 };
 const WRITE: Interest = Interest {
     readable: false,
     writable: true,
+    edges: false,
 };
 const BOTH: Interest = Interest {
     readable: true,
     writable: true,
+    edges: false,
 };
 
 /// Waits until the system is done with it, signals and slices aside.
@@ -94,6 +97,30 @@ fn only_what_was_asked_for_is_told() {
     );
     poller.delete(fd).unwrap();
     assert_eq!(ready(&poller), []);
+}
+
+#[test]
+fn an_edge_is_told_once_and_again_when_it_is_asked_for_again() {
+    let poller = Poller::new().unwrap();
+    let (mut here, mut there) = UnixStream::pair().unwrap();
+    let edges = Interest {
+        edges: true,
+        ..READ
+    };
+    poller.add(here.as_raw_fd(), 7, edges).unwrap();
+    there.write_all(b"x").unwrap();
+    assert_eq!(wait(&poller, None), [readable(7)]);
+    assert_eq!(ready(&poller), []);
+    there.write_all(b"y").unwrap();
+    assert_eq!(wait(&poller, None), [readable(7)]);
+    poller.modify(here.as_raw_fd(), 7, edges).unwrap();
+    assert_eq!(wait(&poller, None), [readable(7)]);
+    assert_eq!(ready(&poller), []);
+    here.read_exact(&mut [0, 0]).unwrap();
+    poller.modify(here.as_raw_fd(), 7, READ).unwrap();
+    there.write_all(b"z").unwrap();
+    assert_eq!(wait(&poller, None), [readable(7)]);
+    assert_eq!(wait(&poller, None), [readable(7)]);
 }
 
 #[test]
@@ -249,6 +276,7 @@ fn bad_registrations_are_refused() {
     let nothing = Interest {
         readable: false,
         writable: false,
+        edges: false,
     };
     let code = |result: io::Result<()>| result.unwrap_err().raw_os_error();
     for register in [Poller::add, Poller::modify] {

@@ -2,14 +2,16 @@
 
 use std::ffi::{CStr, c_int};
 use std::hint::black_box;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pyo3::PyTypeInfo;
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
+use crate::event_loop::LoopCore;
 use crate::future::FutureCore;
 use crate::gil::{GilOnceCell, intern};
 
@@ -30,6 +32,22 @@ pub fn call_method_with_context<'py, const N: usize>(
         let returned =
             ffi::PyObject_VectorcallMethod(name.as_ptr(), pointers.as_ptr(), N - 1, names.as_ptr());
         Bound::from_owned_ptr_or_err(py, returned)
+    }
+}
+
+/// `asyncio.Future(loop=event_loop)`
+pub fn create_future<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+    static NAMES: GilOnceCell<Py<PyTuple>> = GilOnceCell::new();
+    let py = event_loop.py();
+    let names = NAMES.get_or_try_init(py, || {
+        PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind)
+    })?;
+    let args = [event_loop.as_ptr()];
+    // SAFETY: one live reference, which is the one named; the returned reference is ours.
+    unsafe {
+        let class = asyncio_future(py)?.as_ptr();
+        let future = ffi::PyObject_Vectorcall(class, args.as_ptr(), 0, names.as_ptr());
+        Bound::from_owned_ptr_or_err(py, future)
     }
 }
 
@@ -159,16 +177,14 @@ macro_rules! imported {
 
 imported! {
     asyncio_task: PyType = "asyncio", "Task";
+    asyncio_future: PyType = "asyncio", "Future";
     asyncio_handle: PyType = "asyncio", "Handle";
     asyncio_timer_handle: PyType = "asyncio", "TimerHandle";
     asyncio_logger: PyAny = "asyncio.log", "logger";
     buffered_protocol: PyType = "asyncio", "BufferedProtocol";
     socket_transport: PyType = "asyncio_thread_loop._transports", "SocketTransport";
     transport_socket: PyType = "asyncio.trsock", "TransportSocket";
-    socket_type: PyType = "socket", "socket";
     inet_ntop: PyAny = "socket", "inet_ntop";
-    os_error_type: PyType = "builtins", "OSError";
-    strerror: PyAny = "os", "strerror";
     format_callback_source: PyAny = "asyncio.format_helpers", "_format_callback_source";
     format_handle: PyAny = "asyncio.base_events", "_format_handle";
     cancelled_error: PyType = "concurrent.futures", "CancelledError";
@@ -198,6 +214,9 @@ imported! {
     set_running_loop: PyAny = "asyncio", "_set_running_loop";
     get_asyncgen_hooks: PyAny = "sys", "get_asyncgen_hooks";
     set_asyncgen_hooks: PyAny = "sys", "set_asyncgen_hooks";
+    strerror: PyAny = "os", "strerror";
+    socket_type: PyType = "socket", "socket";
+    check_ssl_socket: PyAny = "asyncio.base_events", "_check_ssl_socket";
     frame_at: PyAny = "sys", "_getframe";
     tell_of_blocked_loop: PyAny = "asyncio_thread_loop._watchdog", "tell_of_blocked_loop";
     update_wrapper: PyAny = "functools", "update_wrapper";
@@ -252,9 +271,31 @@ pub fn builtin_error<T: PyTypeInfo>(message: impl AsRef<str>) -> PyErr {
     Python::attach(|py| error(Ok(&T::type_object(py)), message))
 }
 
+/// An error of the operating system, with the number and the text that Python gives it.
+pub fn os_error(error: io::Error) -> PyErr {
+    let Some(code) = error.raw_os_error() else {
+        return error.into();
+    };
+    Python::attach(|py| {
+        let made = strerror(py)
+            .and_then(|strerror| strerror.call1((code,)))
+            .and_then(|text| PyOSError::type_object(py).call1((code, text)));
+        made.map_or_else(|error| error, PyErr::from_value)
+    })
+}
+
 /// A string, or a `MemoryError`: where PyO3 makes one, a lack of memory is a panic.
 pub fn string(py: Python<'_>, text: impl AsRef<str>) -> PyResult<Bound<'_, PyString>> {
     PyString::from_bytes(py, text.as_ref().as_bytes())
+}
+
+/// Bytes, likewise.
+pub fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    // SAFETY: the GIL is held, the bytes are valid for reads of their length, which fits, and what is returned is ours.
+    unsafe {
+        let made = ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize);
+        Ok(Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked())
+    }
 }
 
 /// A number, likewise.

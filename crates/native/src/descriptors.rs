@@ -1,4 +1,11 @@
 //! Who waits for which descriptors, kept in step with the poller.
+//!
+//! Callbacks and transports are told for as long as their descriptor is ready. An operation on a socket is told once, and
+//! mostly another one on the same socket follows. So the poller goes on watching for it, for edges alone, until it tells
+//! of something nobody waits for; an exchange of messages then asks it for nothing.
+//!
+//! Descriptors are numbers that may be closed, and used again, at any moment. So what the poller watches on for
+//! operations is known by the socket that asked for it: another one with the same number asks anew.
 
 use std::os::fd::RawFd;
 
@@ -6,6 +13,7 @@ use asyncio_thread_loop_core::poller::{Event, Interest, Poller};
 use pyo3::PyClass;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::calls;
@@ -29,6 +37,8 @@ pub enum Watcher {
     Handle(Py<Handle>),
     /// One of ours, and its [`Watch::ready`].
     Native(Py<PyAny>, Told),
+    /// The `asyncio.Future` of an operation on a socket.
+    Waiter(Py<PyAny>),
 }
 
 /// What tells a native watcher.
@@ -51,6 +61,8 @@ struct Entry {
     generation: u32,
     /// What the poller was told last. It may tell of more than somebody waits for, see [`Descriptors::pause`].
     registered: Option<Interest>,
+    /// The socket whose operation had that told, as long as it lives.
+    socket: Option<Py<PyWeakrefReference>>,
 }
 
 #[derive(Default)]
@@ -73,6 +85,8 @@ pub enum Addressee<'a> {
     Native,
     /// One of ours, which is.
     Queued,
+    /// An operation, which isn't waiting any more.
+    Waiter(Py<PyAny>),
     Nobody,
 }
 
@@ -109,6 +123,7 @@ impl Watcher {
         match self {
             Watcher::Handle(handle) => visit.call(handle),
             Watcher::Native(object, _) => visit.call(object),
+            Watcher::Waiter(future) => visit.call(future),
         }
     }
 
@@ -127,28 +142,77 @@ impl Descriptors {
         direction: Direction,
         watcher: Watcher,
     ) -> PyResult<Option<Watcher>> {
-        let index = index(fd).ok_or_else(|| invalid(fd))?;
-        if self.entries.len() <= index {
-            self.entries.resize_with(index + 1, Entry::default);
-        }
-        let entry = &mut self.entries[index];
-        let was_watched = entry.interest().is_some();
         let keeps = watcher.owns_its_descriptor();
+        self.entry_for(fd)?.socket = None;
+        self.put(poller, fd, direction, watcher, keeps)
+    }
+
+    /// Sets the waiter of an operation on a socket, to be told once, and returns whom it replaces. If the operation
+    /// `has_just_failed` for want of what it waits for, what the poller watches already isn't asked for again.
+    pub fn wait(
+        &mut self,
+        poller: Option<&Poller>,
+        fd: RawFd,
+        direction: Direction,
+        (socket, waiter): (&Bound<'_, PyAny>, Py<PyAny>),
+        has_just_failed: bool,
+    ) -> PyResult<Option<Watcher>> {
+        let entry = self.entry_for(fd)?;
+        let is_known = entry.is_for(socket);
+        if !is_known {
+            entry.socket = None;
+        }
+        let keeps = is_known && has_just_failed;
+        let replaced = self.put(poller, fd, direction, Watcher::Waiter(waiter), keeps)?;
+        if !is_known {
+            // What can't be referred to weakly asks each time.
+            let reference = PyWeakrefReference::new(socket).map(Bound::unbind);
+            self.entry_for(fd)?.socket = reference.ok();
+        }
+        Ok(replaced)
+    }
+
+    /// What is registered already isn't told to the poller again if the watcher `keeps` it.
+    fn put(
+        &mut self,
+        poller: Option<&Poller>,
+        fd: RawFd,
+        direction: Direction,
+        watcher: Watcher,
+        keeps: bool,
+    ) -> PyResult<Option<Watcher>> {
+        let generation = self.generation.wrapping_add(1);
+        let entry = self.entry_for(fd)?;
+        let was_watched = entry.interest().is_some();
         let replaced = entry.slot(direction).watcher.replace(watcher);
         if !(keeps && entry.is_registered()) {
             if !was_watched {
-                self.generation = self.generation.wrapping_add(1);
-                entry.generation = self.generation;
+                entry.generation = generation;
                 (entry.reader.is_queued, entry.writer.is_queued) = (false, false);
             }
             // The same interest again is told to the poller as well: the descriptor may have been closed and reused.
             if let Err(error) = entry.register(poller, fd) {
                 entry.slot(direction).watcher = replaced;
-                return Err(error.into());
+                return Err(calls::os_error(error));
             }
+            self.generation = generation;
         }
         self.watched += usize::from(!was_watched);
         Ok(replaced)
+    }
+
+    /// Removes the waiter of an operation, unless it was told or somebody else is there now. The poller goes on watching.
+    pub fn forget(
+        &mut self,
+        fd: RawFd,
+        direction: Direction,
+        waiter: &Py<PyAny>,
+    ) -> Option<Watcher> {
+        let entry = self.entries.get_mut(index(fd)?)?;
+        match &entry.slot(direction).watcher {
+            Some(Watcher::Waiter(present)) if present.is(waiter) => self.pause(fd, direction),
+            _ => None,
+        }
     }
 
     /// Removes who is told of one direction.
@@ -181,18 +245,25 @@ impl Descriptors {
     /// Tells another poller of all there is. A descriptor that is no longer open is left out.
     pub fn register_all(&mut self, poller: &Poller) {
         for (entry, fd) in self.entries.iter_mut().zip(0..) {
-            entry.registered = None;
+            (entry.registered, entry.socket) = (None, None);
             if entry.interest().is_some() {
                 let _ = entry.register(Some(poller), fd);
             }
         }
     }
 
-    /// Whom an event is for. One of ours counts as queued from now on. Stale events are for nobody.
+    /// Whom an event is for. One of ours counts as queued from now on, an operation waits no more. Stale events are for
+    /// nobody.
     pub fn address(&mut self, key: u64, direction: Direction) -> Addressee<'_> {
-        let Some(entry) = self.entry_of(key) else {
+        let Some(entry) = entry_of(&mut self.entries, key) else {
             return Addressee::Nobody;
         };
+        if let Some(Watcher::Waiter(_)) = entry.slot(direction).watcher
+            && let Some(Watcher::Waiter(waiter)) = entry.slot(direction).watcher.take()
+        {
+            self.watched -= usize::from(entry.interest().is_none());
+            return Addressee::Waiter(waiter);
+        }
         let slot = entry.slot(direction);
         match &slot.watcher {
             Some(Watcher::Handle(handle)) => Addressee::Handle(handle),
@@ -201,7 +272,7 @@ impl Descriptors {
                 slot.is_queued = true;
                 Addressee::Native
             }
-            None => Addressee::Nobody,
+            Some(Watcher::Waiter(_)) | None => Addressee::Nobody,
         }
     }
 
@@ -226,6 +297,14 @@ impl Descriptors {
             Some(Watcher::Native(object, _)) => Some(object),
             _ => None,
         }
+    }
+
+    /// Whether the poller would go on telling of what nobody waits for, now that an operation was told.
+    pub fn is_to_correct(&mut self, key: u64) -> bool {
+        self.entry_of(key).is_some_and(|entry| {
+            let has_edges = entry.registered.is_some_and(|registered| registered.edges);
+            !has_edges && !entry.is_exactly_registered()
+        })
     }
 
     /// After an event that was for nobody: the poller is told what is waited for.
@@ -255,11 +334,16 @@ impl Descriptors {
             .flat_map(|entry| entry.reader.watcher.iter().chain(&entry.writer.watcher))
     }
 
-    /// None if the key is of an earlier registration.
     fn entry_of(&mut self, key: u64) -> Option<&mut Entry> {
-        let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
-        let entry = self.entries.get_mut(index)?;
-        (u64::from(entry.generation) == key >> 32).then_some(entry)
+        entry_of(&mut self.entries, key)
+    }
+
+    fn entry_for(&mut self, fd: RawFd) -> PyResult<&mut Entry> {
+        let index = index(fd).ok_or_else(|| invalid(fd))?;
+        if self.entries.len() <= index {
+            self.entries.resize_with(index + 1, Entry::default);
+        }
+        Ok(&mut self.entries[index])
     }
 }
 
@@ -276,16 +360,26 @@ impl Entry {
         let interest = Interest {
             readable: self.reader.is_watched(),
             writable: self.writer.is_watched(),
+            edges: !self.reader.is_told_repeatedly() && !self.writer.is_told_repeatedly(),
         };
         (interest.readable || interest.writable).then_some(interest)
     }
 
     /// Whether the poller tells of all that is waited for.
     fn is_registered(&self) -> bool {
-        self.registered.is_some_and(|registered| {
-            (registered.readable || !self.reader.is_watched())
-                && (registered.writable || !self.writer.is_watched())
-        })
+        let (Some(registered), Some(interest)) = (self.registered, self.interest()) else {
+            return false;
+        };
+        (registered.readable || !interest.readable)
+            && (registered.writable || !interest.writable)
+            && (interest.edges || !registered.edges)
+    }
+
+    /// Whether what is registered is known to be for this socket.
+    fn is_for(&self, socket: &Bound<'_, PyAny>) -> bool {
+        let known = self.socket.as_ref();
+        let known = known.and_then(|known| known.bind(socket.py()).upgrade());
+        known.is_some_and(|known| known.is(socket))
     }
 
     fn is_exactly_registered(&self) -> bool {
@@ -324,6 +418,17 @@ impl Slot {
     fn is_watched(&self) -> bool {
         self.watcher.is_some()
     }
+
+    fn is_told_repeatedly(&self) -> bool {
+        matches!(self.watcher, Some(Watcher::Handle(_) | Watcher::Native(..)))
+    }
+}
+
+/// None if the key is of an earlier registration.
+fn entry_of(entries: &mut [Entry], key: u64) -> Option<&mut Entry> {
+    let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
+    let entry = entries.get_mut(index)?;
+    (u64::from(entry.generation) == key >> 32).then_some(entry)
 }
 
 /// The lower half of a key.

@@ -8,10 +8,12 @@
 //! | `faces` | what the synchronous faces of `to_sync` do at every call |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
 //! | `transports` | what stands between sockets and protocols |
+//! | `sockets` | its `sock_*` operations |
 //! | `interrupts`, `room` | what a caller needs that runs the loop itself |
 //! | `waiting` | which loop's thread waits for which loop, and what would be a deadlock |
 //! | `watchdog` | a thread that says what holds the loop |
 //! | `boundary`, `frames` | where calls came from, tracebacks without this library |
+//! | `buffer` | memory of Python objects |
 //! | `gil`, `calls` | cells under the GIL, cheap calls into Python |
 //!
 //! No protocol between threads lives here: those are in `asyncio-thread-loop-core`.
@@ -19,6 +21,7 @@
 mod allocation;
 mod boundary;
 mod bridge;
+mod buffer;
 mod calls;
 mod descriptors;
 mod event_loop;
@@ -30,6 +33,7 @@ mod handle;
 mod interrupts;
 mod portal;
 mod room;
+mod sockets;
 mod transports;
 mod waiting;
 mod watchdog;
@@ -57,6 +61,12 @@ mod _native {
     use crate::handle::{Handle, TimerHandle};
     #[pymodule_export]
     use crate::portal::Portal;
+    #[pymodule_export]
+    use crate::sockets::{
+        Wait, accept, check_connected, connect, is_to_be_resolved, read_pipe, receive,
+        receive_datagrams, receive_from, receive_from_into, receive_into, send, send_datagram,
+        send_to,
+    };
     #[pymodule_export]
     use crate::transports::{Listener, StreamTransport};
     #[pymodule_export]

@@ -149,6 +149,9 @@ impl Poller {
         if interest.writable {
             flags |= libc::EPOLLOUT as u32;
         }
+        if interest.edges {
+            flags |= libc::EPOLLET as u32;
+        }
         let result = self.control(operation, fd, key, flags);
         // A descriptor was closed behind our back, and its number perhaps reused.
         match result.as_ref().map_err(io::Error::raw_os_error) {

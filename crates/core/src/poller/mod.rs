@@ -1,8 +1,10 @@
 //! Which descriptors are ready, level-triggered, with a wake-up from any thread.
 //!
 //! Level-triggered as asyncio's selectors are: a descriptor is told of again and again until it
-//! is no longer ready. A hang-up or an error counts as readable and writable, so that whoever
-//! waits for either is told; who waits only for one disregards the other.
+//! is no longer ready. Who found it not ready and then only waits for that to change may ask for
+//! the edges instead: nothing comes of it while nobody waits. A hang-up or an error counts as
+//! readable and writable, so that whoever waits for either is told; who waits only for one
+//! disregards the other.
 //!
 //! Descriptors are plain numbers that Python code may close, and the system may reuse, at any
 //! moment. So [`Poller::modify`] of an unknown descriptor adds it and [`Poller::add`] of a known
@@ -37,6 +39,8 @@ pub struct Interest {
     pub readable: bool,
     /// Writing would not block, or a connection attempt ended.
     pub writable: bool,
+    /// To be told once whenever it becomes ready, not for as long as it is. Some systems can't help but tell more often.
+    pub edges: bool,
 }
 
 /// A descriptor is ready.

@@ -97,12 +97,20 @@ impl Poller {
         // SAFETY: asked of us is to delete the descriptor before it is closed, as systems may go
         // on reporting it. They report it by its key, a number, and what a key stands for the
         // caller looks up; no memory is reached through it.
-        unsafe { self.poller.add_with_mode(&fd, event, PollMode::Level) }
+        unsafe { self.poller.add_with_mode(&fd, event, self.mode(interest)) }
     }
 
     fn update(&self, fd: RawFd, key: u64, interest: Interest) -> io::Result<()> {
         self.poller
-            .modify_with_mode(borrow(&fd)?, event(key, interest)?, PollMode::Level)
+            .modify_with_mode(borrow(&fd)?, event(key, interest)?, self.mode(interest))
+    }
+
+    fn mode(&self, interest: Interest) -> PollMode {
+        if interest.edges && self.poller.supports_edge() {
+            PollMode::Edge
+        } else {
+            PollMode::Level
+        }
     }
 }
 

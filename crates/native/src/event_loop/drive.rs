@@ -202,11 +202,14 @@ impl<'a, 'py> Drive<'a, 'py> {
             self.check_ended(None)?;
         }
         while !this.stopping.get(py) {
-            self.sleep()?;
-            self.collect_jobs()?;
-            for event in self.events.iter().flat_map(Events::iter) {
-                this.collect_event(py, event);
+            let collected = self.sleep().and_then(|()| self.collect_jobs());
+            if !matches!(collected, Err(Driven::Forked(_))) {
+                // Whoever goes on with the loop: some events are told only once.
+                for event in self.events.iter().flat_map(Events::iter) {
+                    this.collect_event(py, event);
+                }
             }
+            collected?;
             this.collect_timers(py);
             self.run_due()?;
         }

@@ -13,6 +13,7 @@ use super::queue::{Ready, RunStep, Step};
 use crate::calls;
 use crate::descriptors::{Addressee, Direction, Watch, Watcher};
 use crate::gil::intern;
+use crate::sockets::wait;
 
 impl LoopCore {
     /// Has `watcher` told whenever the descriptor is ready, instead of whoever was told before.
@@ -70,7 +71,8 @@ impl LoopCore {
         let mut descriptors = self.descriptors.borrow_mut(py);
         let mut ready = self.ready.borrow_mut(py);
         let mut is_for_nobody = false;
-        for direction in Direction::BOTH {
+        let mut waiters = [None, None];
+        for (direction, waiter) in Direction::BOTH.into_iter().zip(&mut waiters) {
             if !direction.is_in(event) {
                 continue;
             }
@@ -81,12 +83,68 @@ impl LoopCore {
                 }
                 Addressee::Native => ready.push_back(Ready::Io(event.key, direction)),
                 Addressee::Handle(_) | Addressee::Queued => {}
+                Addressee::Waiter(told) => *waiter = Some(told),
                 Addressee::Nobody => is_for_nobody = true,
             }
         }
-        if is_for_nobody {
+        let is_told = waiters.iter().any(Option::is_some);
+        if is_for_nobody || is_told && descriptors.is_to_correct(event.key) {
             descriptors.correct(self.own_poller(py).as_deref(), event.key);
         }
+        drop((descriptors, ready));
+        for waiter in waiters.into_iter().flatten() {
+            // Its task becomes due in this turn.
+            wait::tell(waiter.bind(py));
+        }
+    }
+
+    /// Has the waiter of an operation told when its socket may be ready: see [`Descriptors::wait`].
+    ///
+    /// [`Descriptors::wait`]: crate::descriptors::Descriptors::wait
+    pub fn wait(
+        slf: &Bound<'_, Self>,
+        fd: RawFd,
+        direction: Direction,
+        waiting: (&Bound<'_, PyAny>, Py<PyAny>),
+        has_just_failed: bool,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.check_closed(py)?;
+        Self::check_no_transport(slf, fd)?;
+        let poller = this.own_poller(py);
+        let mut descriptors = this.descriptors.borrow_mut(py);
+        let replaced =
+            descriptors.wait(poller.as_deref(), fd, direction, waiting, has_just_failed)?;
+        drop(descriptors);
+        if let Some(replaced) = replaced {
+            replaced.cancel(py);
+        }
+        Ok(())
+    }
+
+    /// Ends that, unless it was told, or somebody else waits there now.
+    pub fn forget(&self, py: Python<'_>, fd: RawFd, direction: Direction, waiter: &Py<PyAny>) {
+        let forgotten = self
+            .descriptors
+            .borrow_mut(py)
+            .forget(fd, direction, waiter);
+        drop(forgotten);
+    }
+
+    /// A descriptor that a transport uses is not for others.
+    fn check_no_transport(slf: &Bound<'_, Self>, fd: RawFd) -> PyResult<()> {
+        let py = slf.py();
+        let transports = slf.getattr(intern!(py, "_transports"))?;
+        // Of the `WeakValueDictionary`: mostly there is nothing under this number.
+        let transports = transports.getattr(intern!(py, "data"))?;
+        if let Ok(transports) = transports.cast::<PyDict>()
+            && !transports.contains(fd)?
+        {
+            return Ok(());
+        }
+        let check = intern!(py, "_ensure_fd_no_transport");
+        slf.call_method1(check, (fd,)).map(drop)
     }
 
     /// Tells a watcher that its descriptor is ready.

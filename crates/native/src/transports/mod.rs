@@ -13,4 +13,5 @@ mod stream;
 mod writing;
 
 pub use self::listener::Listener;
+pub use self::reading::Memory;
 pub use self::stream::StreamTransport;

@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -301,6 +302,17 @@ impl Memory {
         // SAFETY: it is that long and doesn't move. The GIL is held as long as the slice is looked at, and no Python code
         // runs meanwhile.
         unsafe { std::slice::from_raw_parts(self.start(), self.size()) }
+    }
+}
+
+impl Memory {
+    /// The same memory, of one that may be written to.
+    pub fn as_mut_slice(&mut self) -> &mut [MaybeUninit<u8>] {
+        if self.size() == 0 {
+            return &mut [];
+        }
+        // SAFETY: as in `as_bytes`.
+        unsafe { std::slice::from_raw_parts_mut(self.start().cast(), self.size()) }
     }
 }
 

@@ -86,12 +86,6 @@ pub fn shut_down_writing(py: Python<'_>, fd: RawFd) -> PyResult<()> {
 }
 
 /// The `OSError` of this number, of the subclass that it has.
-pub fn os_error(py: Python<'_>, number: i32) -> PyErr {
-    let made = calls::strerror(py)
-        .and_then(|strerror| strerror.call1((number,)))
-        .and_then(|text| calls::os_error_type(py)?.call1((number, text)));
-    match made {
-        Ok(exception) => PyErr::from_value(exception),
-        Err(error) => error,
-    }
+pub fn os_error(_py: Python<'_>, number: i32) -> PyErr {
+    calls::os_error(io::Error::from_raw_os_error(number))
 }

@@ -1,0 +1,331 @@
+"""Datagram transports, and that they do what the standard loop's do."""
+
+import asyncio
+import errno
+import gc
+import socket
+import sys
+import warnings
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+
+from asyncio_thread_loop import EventLoop
+
+from .conftest import on
+
+
+@pytest.fixture
+def run(run_everywhere):
+    """Run a coroutine; what is promised holds on the standard loop, too."""
+    return run_everywhere
+
+
+class Recorder(asyncio.DatagramProtocol):
+    """Keeps what it is told, and lets one wait for it."""
+
+    def __init__(self):
+        self.told = []
+        self.changed = asyncio.Event()
+
+    def record(self, *what):
+        self.told.append(what)
+        self.changed.set()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.record("made")
+
+    def datagram_received(self, data, addr):
+        self.record("received", data, addr)
+
+    def error_received(self, exc):
+        self.record("error", type(exc), exc.errno)
+
+    def connection_lost(self, exc):
+        self.record("lost", exc)
+
+    def pause_writing(self):
+        self.record("paused")
+
+    def resume_writing(self):
+        self.record("resumed")
+
+    async def until(self, condition):
+        while not condition(self.told):
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def got(self, what, times=1):
+        await self.until(lambda told: sum(each[0] == what for each in told) >= times)
+        return [each[1:] for each in self.told if each[0] == what]
+
+
+async def endpoint(protocol=Recorder, **options):
+    options = options or {"local_addr": ("127.0.0.1", 0)}
+    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(protocol, **options)
+    return transport, protocol
+
+
+def address(transport):
+    return transport.get_extra_info("sockname")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_datagrams_go_there_and_back(run, host, kind):
+    async def main():
+        server, serving = await endpoint(local_addr=(host, 0))
+        client, receiving = await endpoint(remote_addr=address(server)[:2])
+        client.sendto(kind(b"to the peer"))
+        ((data, there),) = await serving.got("received")
+        assert (data, there) == (b"to the peer", address(client))
+        assert type(data) is bytes
+        server.sendto(kind(b"back"), there)
+        assert await receiving.got("received") == [(b"back", address(server))]
+        assert client.get_extra_info("peername") == address(server)
+        assert server.get_extra_info("peername") is None
+        # Before 3.12 asyncio's own is only a `Transport`.
+        assert isinstance(
+            client, asyncio.DatagramTransport if sys.version_info >= (3, 12) else asyncio.Transport
+        )
+        assert isinstance(client.get_extra_info("socket"), asyncio.trsock.TransportSocket)
+        client.close()
+        server.close()
+        assert await receiving.got("lost") == [(None,)]
+
+    run(main())
+
+
+def test_many_at_once_come_in_order(run):
+    async def main():
+        server, serving = await endpoint()
+        client, _ = await endpoint(remote_addr=address(server))
+        for number in range(100):
+            client.sendto(b"%d" % number)
+        received = await serving.got("received", 100)
+        client.close()
+        server.close()
+        return [data for data, _ in received]
+
+    assert run(main()) == [b"%d" % number for number in range(100)]
+
+
+def test_others_have_their_turn_between_many_datagrams():
+    """At most 32 are received before."""
+
+    async def main():
+        server, serving = await endpoint()
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            for number in range(100):
+                sock.sendto(b"%d" % number, address(server))
+        turns = []
+
+        def turn():
+            turns.append(len(serving.told))
+            if turns[-1] <= 100:
+                asyncio.get_running_loop().call_soon(turn)
+
+        turn()
+        await serving.got("received", 100)
+        server.close()
+        return [after - before for before, after in pairwise(turns)]
+
+    assert max(on(EventLoop)(main())) <= 32
+
+
+@pytest.mark.parametrize("method", ["close", "abort", "pause_reading"])
+def test_a_protocol_that_has_had_enough_is_told_no_more(run, method):
+    class Enough(Recorder):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            if data == b"2":
+                getattr(self.transport, method)()
+
+    async def main():
+        server, serving = await endpoint(Enough)
+        client, _ = await endpoint(remote_addr=address(server))
+        for number in range(5):
+            client.sendto(b"%d" % number)
+        await serving.got("received", 3)
+        if method == "pause_reading":
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(await serving.got("received")) == 3
+            server.resume_reading()
+            await serving.got("received", 5)
+            server.close()
+        await serving.got("lost")
+        client.close()
+        return [data for data, _ in await serving.got("received")]
+
+    assert run(main()) == [b"%d" % number for number in range(5 if method == "pause_reading" else 3)]
+
+
+def test_a_refused_datagram_is_told_as_an_error_and_ends_nothing(run):
+    async def main():
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            nowhere = sock.getsockname()
+        client, receiving = await endpoint(remote_addr=nowhere)
+        client.sendto(b"to nobody")
+        await receiving.until(lambda told: any(each[0] == "error" for each in told))
+        server, serving = await endpoint(local_addr=nowhere)
+        while not any(each[0] == "received" for each in serving.told):
+            client.sendto(b"to somebody")
+            await asyncio.sleep(0)
+        server.close()
+        assert not client.is_closing()
+        client.close()
+        return set(await receiving.got("error"))
+
+    assert run(main()) == {(ConnectionRefusedError, errno.ECONNREFUSED)}
+
+
+def test_an_error_of_sending_is_told_at_once(run):
+    async def main():
+        transport, protocol = await endpoint(local_addr=("127.0.0.1", 0))
+        transport.sendto(b"x" * 70_000, ("127.0.0.1", 9))
+        told = protocol.told[-1]
+        transport.close()
+        return told
+
+    assert run(main()) == ("error", OSError, errno.EMSGSIZE)
+
+
+def test_wrong_arguments_are_refused(run):
+    async def main():
+        server, _ = await endpoint()
+        client, _ = await endpoint(remote_addr=address(server))
+        with pytest.raises(TypeError, match="data argument must be a bytes-like object"):
+            client.sendto("text")
+        with pytest.raises(ValueError, match="Invalid address: must be None or"):
+            client.sendto(b"x", ("127.0.0.1", 1))
+        client.sendto(b"x", address(server))
+        client.close()
+        server.close()
+
+    run(main())
+
+
+def full_pair():
+    """Two Unix datagram sockets, the first of which can't send any more, and how much it sent."""
+    ours, theirs = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+    theirs.bind("")  # the system names it
+    ours.connect(theirs.getsockname())
+    for each in (ours, theirs):
+        each.setblocking(False)
+    sent = 0
+    while True:
+        try:
+            ours.send(b"%d" % sent)
+        except BlockingIOError:
+            return ours, theirs, sent
+        sent += 1
+
+
+def test_what_cannot_be_sent_yet_waits_and_the_protocol_is_paused(run):
+    async def main():
+        ours, theirs, sent = full_pair()
+        transport, protocol = await endpoint(sock=ours)
+        transport.set_write_buffer_limits(high=100)
+        data = bytearray(b"x" * 90)
+        transport.sendto(data)
+        data[:] = b"y" * 90  # it has been copied
+        header = transport.get_write_buffer_size() - 90
+        assert header in (0, 8)
+        assert ("paused",) not in protocol.told
+        transport.sendto(b"z" * 90)
+        assert transport.get_write_buffer_size() == 2 * (90 + header)
+        assert ("paused",) in protocol.told
+        for number in range(sent):
+            assert theirs.recv(100) == b"%d" % number
+        await protocol.got("resumed")
+        assert (theirs.recv(100), theirs.recv(100)) == (b"x" * 90, b"z" * 90)
+        transport.close()
+        theirs.close()
+        await protocol.got("lost")
+
+    run(main())
+
+
+@pytest.mark.parametrize("method", ["close", "abort"])
+def test_closing_sends_what_waits_and_aborting_does_not(run, method):
+    async def main():
+        ours, theirs, sent = full_pair()
+        transport, protocol = await endpoint(sock=ours)
+        transport.sendto(b"last")
+        getattr(transport, method)()
+        assert transport.is_closing()
+        for _ in range(sent):
+            theirs.recv(100)
+        await protocol.got("lost")
+        assert ours.fileno() == -1
+        left = []
+        with theirs, suppress(BlockingIOError, ConnectionResetError):
+            left.append(theirs.recv(100))
+        return left
+
+    assert run(main()) == ([b"last"] if method == "close" else [])
+
+
+def test_what_a_protocol_raises_goes_to_the_exception_handler_and_others_are_still_received(run):
+    class Raising(Recorder):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            if data == b"bad":
+                raise LookupError("raised on purpose")
+
+    async def main():
+        reports = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+        server, serving = await endpoint(Raising)
+        client, _ = await endpoint(remote_addr=address(server))
+        for data in (b"good", b"bad", b"good"):
+            client.sendto(data)
+        await serving.got("received", 3)
+        client.close()
+        server.close()
+        (report,) = reports
+        return type(report["exception"]), "_read_ready" in report["message"]
+
+    assert run(main()) == (LookupError, True)
+
+
+def test_one_that_is_not_closed_is_warned_of(run):
+    async def main():
+        transport, protocol = await endpoint()
+        asyncio.get_running_loop()._remove_reader(transport.get_extra_info("socket").fileno())
+        del protocol.transport
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del transport, protocol
+            gc.collect()
+        return [str(each.message) for each in caught]
+
+    assert any(message.startswith("unclosed transport <") for message in run(main()))
+
+
+class Counted(socket.socket):
+    sent = 0
+
+    def send(self, *args):
+        self.sent += 1
+        return super().send(*args)
+
+
+def test_a_socket_with_methods_of_its_own_is_served_by_them(run):
+    async def main():
+        server, serving = await endpoint()
+        sock = Counted(type=socket.SOCK_DGRAM)
+        sock.connect(address(server))
+        sock.setblocking(False)
+        client, _ = await endpoint(sock=sock)
+        client.sendto(b"x")
+        await serving.got("received")
+        client.close()
+        server.close()
+        return sock.sent
+
+    assert run(main()) == 1
