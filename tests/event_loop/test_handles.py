@@ -1,7 +1,10 @@
 """What `call_soon` and `call_at` give back looks like asyncio's own."""
 
 import asyncio
+import contextvars
+import functools
 import gc
+import weakref
 
 import pytest
 
@@ -70,6 +73,122 @@ def test_the_garbage_collector_knows_every_handle(loop):
         handles.clear()
         loop.stop()
         loop.run_forever()
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_a_cycle_through_a_handle_that_reuses_memory_is_found(loop, method):
+    def schedule(*args):
+        if method == "call_soon":
+            return loop.call_soon(*args)
+        return loop.call_later(0, *args)
+
+    class Ring:
+        def __call__(self):
+            pass
+
+    for _ in range(3):
+        handles = [schedule(callback, 1) for _ in range(20)]
+        loop.call_later(0.001, loop.stop)
+        loop.run_forever()
+        handles.clear()  # their memory is there for those that follow
+        rings = [Ring() for _ in range(20)]
+        for ring in rings:
+            ring.handle = schedule(ring)
+        freed = [weakref.ref(ring) for ring in rings]
+        loop.call_later(0.001, loop.stop)
+        loop.run_forever()
+        del ring, rings
+        gc.collect()
+        assert [ring() for ring in freed] == [None] * 20
+
+
+def test_a_handle_starts_as_if_its_memory_were_new(loop):
+    seen = []
+    context = contextvars.Context()
+    for _ in range(3):
+        first = loop.call_soon(callback, 1, 2, context=context)
+        second = loop.call_later(60, callback, 1)
+        told = weakref.ref(first, lambda _: seen.append("gone"))
+        first.cancel()
+        second.cancel()
+        del first, second
+        assert told() is not None  # the loop has it yet
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert told() is None
+        fresh = loop.call_soon(callback)
+        assert (fresh._callback, fresh._args, fresh.cancelled()) == (callback, (), False)
+        assert fresh._context is not context
+        assert weakref.getweakrefs(fresh) == []
+        timer = loop.call_at(12.5, callback, "x")
+        assert (timer.when(), timer._args, timer.cancelled()) == (12.5, ("x",), False)
+        assert timer._scheduled
+        timer.cancel()
+        fresh.cancel()
+    assert seen == ["gone"] * 3
+
+
+def test_more_handles_than_are_kept_for_reuse(loop):
+    ran = []
+    for _ in range(3):
+        for number in range(2_000):
+            loop.call_soon(ran.append, number)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert ran == list(range(2_000))
+        ran.clear()
+
+
+def test_what_a_handle_drops_may_schedule(loop):
+    """Its memory is not given to others before it is empty."""
+    ran = []
+
+    class Last:
+        def __del__(self):
+            loop.call_soon(ran.append, "from a destructor")
+
+    for _ in range(300):
+        loop.call_soon(callback, Last()).cancel()
+        loop.call_later(60, callback, Last(), Last()).cancel()
+    for _ in range(2):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    assert ran == ["from a destructor"] * 900
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_a_callback_gets_what_it_was_scheduled_with(loop, count):
+    got = []
+
+    class Method:
+        def method(self, *args):
+            got.append(args)
+
+    def function(*args):
+        got.append(args)
+
+    args = tuple(object() for _ in range(count))
+    for target in (function, Method().method, functools.partial(function), lambda *args: got.append(args)):
+        assert loop.call_soon(target, *args)._args == args
+        loop.call_later(0, target, *args)
+        loop.call_soon_threadsafe(target, *args)
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert got == [args] * 12
+
+
+def test_a_callback_that_cancels_itself_still_has_its_arguments(loop):
+    got = []
+
+    def cancels_itself(arg):
+        handle.cancel()
+        got.append(arg)
+
+    handle = loop.call_soon(cancels_itself, ["only here"])
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert got == [["only here"]]
+    assert handle.cancelled()
 
 
 def test_a_cancelled_handle_that_asyncio_made_is_not_scheduled(loop):

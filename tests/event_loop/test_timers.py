@@ -1,7 +1,7 @@
 """`call_later`, `call_at`, `time`, and sleeping as long as asked."""
 
 import asyncio
-import gc
+import contextvars
 import math
 import random
 import statistics
@@ -135,18 +135,116 @@ def test_cancelled_timers_are_freed_long_before_their_time(loop, debug):
         handle.cancel()
 
 
-def test_what_a_cancelled_timer_would_have_called_is_freed_at_once(loop):
-    class Big:
-        def __call__(self):
+@pytest.mark.parametrize("kept", [0, 60, 99])
+def test_a_cancelled_timer_holds_nothing(loop, kept):
+    """Neither callback nor arguments nor context, nor a place in the queue, however many others stay."""
+
+    class Thing:
+        def __call__(self, other):
             pass
 
-    big = Big()
-    freed = weakref.ref(big)
-    handle = loop.call_later(3600, big)
-    handle.cancel()
-    del big
-    gc.collect()
-    assert freed() is None
+    variable = contextvars.ContextVar("variable")
+    timers, freed = [], []
+    random.seed(1)
+    for _ in range(100):
+        things = [Thing() for _ in range(3)]
+        freed.append([weakref.ref(thing) for thing in things])
+        context = contextvars.Context()
+        context.run(variable.set, things.pop())
+        timers.append(loop.call_later(random.random() + 60, *things, context=context))
+        del things, context
+    for number in random.sample(range(100), 100 - kept):
+        timers[number].cancel()
+        timers[number] = None
+        assert [thing() for thing in freed[number]] == [None] * 3
+    live = [timer for timer in timers if timer is not None]
+    assert sorted(map(id, loop._scheduled)) == sorted(map(id, live))
+    for timer in live:
+        timer.cancel()
+
+
+def test_a_cancelled_timer_still_tells_its_context_to_whoever_kept_it(loop):
+    context = contextvars.Context()
+    timer = loop.call_later(60, print, context=context)
+    timer.cancel()
+    assert timer.cancelled()
+    assert not timer._scheduled
+    assert timer._context is context
+
+
+def test_timers_fire_in_order_whichever_are_cancelled(loop):
+    random.seed(2)
+    fired, expected = [], []
+    now = loop.time()
+    for number in range(2_000):
+        when = now + random.randrange(50) * 1e-5
+        timer = loop.call_at(when, fired.append, (when, number))
+        if random.random() < 0.4:
+            expected.append((when, number, timer))
+        else:
+            doomed = expected.pop(random.randrange(len(expected))) if expected else (when, number, timer)
+            doomed[-1].cancel()
+            if doomed[-1] is not timer:
+                expected.append((when, number, timer))
+    loop.call_at(now + 1e-3, loop.stop)
+    loop.run_forever()
+    assert fired == sorted((when, number) for when, number, _ in expected)
+
+
+@pytest.mark.parametrize("stay", [0, 0.6])
+def test_a_million_cancelled_timeouts_leave_memory_as_it_was(script, stay):
+    """Cancelled at once, or when as many again are there and most of them stay for ever."""
+    told = script(f"""
+import random
+def resident():
+    with open("/proc/self/statm") as numbers:
+        return int(numbers.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+loop = EventLoop()
+live = []
+def timeouts(count):
+    for _ in range(count):
+        timer = loop.call_later(3600, print, "late")
+        if {stay} and len(live) < 1_000:
+            live.append(timer)
+        elif {stay} and random.random() < {stay}:
+            chosen = random.randrange(len(live))
+            live[chosen].cancel()
+            live[chosen] = timer
+        else:
+            timer.cancel()
+timeouts(50_000)
+before = resident()
+timeouts(1_000_000)
+say(len(loop._scheduled) - len(live), (resident() - before) >> 20)
+for timer in live: timer.cancel()
+loop.close()
+""")
+    left, grown = map(int, told[0].split())
+    assert left == 0
+    assert grown <= 2, f"{grown} MiB more"
+
+
+def test_memory_shrinks_when_most_timers_are_cancelled(script):
+    """A peak is not kept, although the last of them stay."""
+    told = script("""
+def resident():
+    with open("/proc/self/statm") as numbers:
+        return int(numbers.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+loop = EventLoop()
+timers = [loop.call_later(3600, print) for _ in range(200_000)]
+peak = resident()
+kept = timers[-100:]
+for timer in timers[:-100]: timer.cancel()
+del timer
+timers.clear()
+say(len(loop._scheduled), (peak - resident()) >> 20)
+for timer in kept: timer.cancel()
+loop.close()
+""")
+    left, given_back = map(int, told[0].split())
+    assert left == 100
+    # A timer takes 200 bytes and more, with its context and its place.
+    assert given_back >= 20
 
 
 def test_cancelling_twice_or_after_the_fact_changes_nothing(loop):

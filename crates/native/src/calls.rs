@@ -119,6 +119,37 @@ pub fn call_user_method<'py, const N: usize>(
     unsafe { Bound::from_owned_ptr_or_err(name.py(), returned) }
 }
 
+/// `callable(arg)`, likewise.
+pub fn call_user_with<'py>(
+    callable: &Bound<'py, PyAny>,
+    arg: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    type Call = unsafe extern "C-unwind" fn(
+        *mut ffi::PyObject,
+        *const *mut ffi::PyObject,
+        usize,
+        *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+    let call = black_box(ffi::PyObject_Vectorcall as *const ());
+    // The place before the first argument is the callee's to use: a method puts its object there.
+    let args = [std::ptr::null_mut(), arg.as_ptr()];
+    let count = 1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    let unwound = StopThread;
+    // SAFETY: as in `call_user`; the one argument is in the second place of `args`.
+    let returned = unsafe {
+        let call = std::mem::transmute::<*const (), Call>(call);
+        call(
+            callable.as_ptr(),
+            args.as_ptr().add(1),
+            count,
+            std::ptr::null_mut(),
+        )
+    };
+    std::mem::forget(unwound);
+    // SAFETY: as in `call_user`.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), returned) }
+}
+
 /// `class(*args, **kwargs)`, but the object comes back as well if its `__init__` fails: that may have run a user's code,
 /// as in `call_user`.
 pub fn construct_in_two_steps<'py>(

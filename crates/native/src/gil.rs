@@ -19,6 +19,7 @@ compile_error!(
 );
 
 /// A value that is replaced as a whole.
+#[derive(Default)]
 pub struct GilCell<T>(Cell<T>);
 
 // SAFETY: every access but `visit` demands a `Python` token, which only the one thread that holds the GIL has;
@@ -67,9 +68,9 @@ impl<T: Default> GilCell<T> {
 
 impl<T> GilCell<Option<Py<T>>> {
     pub fn clone_ref(&self, py: Python<'_>) -> Option<Py<T>> {
-        self.peek(py, |value| {
-            value.as_ref().map(|object| object.clone_ref(py))
-        })
+        // SAFETY: the GIL is held, and taking a reference runs no code that could move the value.
+        let value = unsafe { &*self.0.as_ptr() };
+        value.as_ref().map(|object| object.clone_ref(py))
     }
 
     pub fn bind<'py>(&self, py: Python<'py>) -> Option<Bound<'py, T>> {
@@ -78,8 +79,9 @@ impl<T> GilCell<Option<Py<T>>> {
 }
 
 impl<T> GilCell<Option<T>> {
-    pub fn is_some(&self, py: Python<'_>) -> bool {
-        self.peek(py, Option::is_some)
+    pub fn is_some(&self, _py: Python<'_>) -> bool {
+        // SAFETY: the GIL is held, and this runs no code that could move the value.
+        unsafe { &*self.0.as_ptr() }.is_some()
     }
 }
 

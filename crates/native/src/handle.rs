@@ -2,6 +2,9 @@
 //!
 //! In debug mode the loop makes the standard classes instead, which also remember where they were created.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use asyncio_thread_loop_core::timers::{NOWHERE, Placed};
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -9,34 +12,47 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::calls;
 use crate::event_loop::LoopCore;
+use crate::free_list::{FreeList, Reused};
 use crate::gil::{GilCell, intern};
 
 #[pyclass(frozen, subclass, weakref, module = "asyncio_thread_loop._native")]
+#[derive(Default)]
 pub struct Handle {
-    /// None once cancelled.
+    /// None once cancelled, and in the free list.
     callback: GilCell<Option<Py<PyAny>>>,
-    args: GilCell<Option<Py<PyTuple>>>,
-    context: Py<PyAny>,
+    args: GilCell<Args>,
+    /// None only in the free list.
+    context: GilCell<Option<Py<PyAny>>>,
     /// Of a descriptor's: it is to be run already, and need not be because the descriptor is still ready.
     is_queued: GilCell<bool>,
 }
 
+/// The arguments of a callback, which mostly has one or none.
+#[derive(Default)]
+pub enum Args {
+    #[default]
+    None,
+    One(Py<PyAny>),
+    Many(Py<PyTuple>),
+}
+
 impl Handle {
-    pub fn new(
-        callback: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        context: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let context = match context {
-            Some(context) => context.clone(),
-            None => calls::copy_context(callback.py())?,
-        };
-        Ok(Self {
-            callback: GilCell::new(Some(callback.clone().unbind())),
-            args: GilCell::new(Some(args.clone().unbind())),
-            context: context.unbind(),
-            is_queued: GilCell::new(false),
-        })
+    pub fn create<'py>(
+        callback: &Bound<'py, PyAny>,
+        args: Args,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = callback.py();
+        let context = context_or_copy(py, context)?;
+        FreeList::make(py, |slf| Self::fill(slf, callback, args, context))
+    }
+
+    fn fill(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>, args: Args, context: Py<PyAny>) {
+        let py = slf.py();
+        let this = slf.get();
+        this.callback.set(py, Some(callback.clone().unbind()));
+        this.args.set(py, args);
+        this.context.set(py, Some(context));
     }
 
     /// Marks it as one that is to be run because a descriptor is ready. False if it was one before.
@@ -59,14 +75,23 @@ impl Handle {
         let py = slf.py();
         let this = slf.get();
         this.is_queued.set(py, false);
-        let (Some(callback), Some(args)) = (this.callback.bind(py), this.args.bind(py)) else {
+        let (Some(callback), Some(context)) = (this.callback.bind(py), this.context.bind(py))
+        else {
             return Ok(());
         };
-        match run_in_context(this.context.bind(py), || {
-            calls::call_user(&callback, &args, None)
-        }) {
+        // They are its own: it may cancel itself meanwhile.
+        let args = this.args.peek(py, |args| args.clone_ref(py));
+        let returned = run_in_context(&context, || match &args {
+            Args::None => calls::call_user_plainly(&callback),
+            Args::One(arg) => calls::call_user_with(&callback, arg.bind(py)),
+            Args::Many(args) => calls::call_user(&callback, args.bind(py), None),
+        });
+        match returned {
             Ok(()) => Ok(()),
-            Err(error) => report(event_loop, &callback, &args, slf.as_any(), error),
+            Err(error) => {
+                let args = args.as_tuple(py)?;
+                report(event_loop, &callback, &args, slf.as_any(), error)
+            }
         }
     }
 
@@ -83,17 +108,86 @@ impl Handle {
     }
 
     fn describe(&self, py: Python<'_>) -> PyResult<String> {
-        match (self.callback.bind(py), self.args.bind(py)) {
-            (Some(callback), Some(args)) => calls::format_callback_source(py)?
-                .call1((callback, args))?
+        match self.callback.bind(py) {
+            Some(callback) => calls::format_callback_source(py)?
+                .call1((callback, self.args(py)?))?
                 .extract(),
-            _ => Ok("cancelled".to_owned()),
+            None => Ok("cancelled".to_owned()),
         }
     }
 
+    /// Of one that isn't cancelled.
+    fn args<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.args.peek(py, |args| args.clone_ref(py)).as_tuple(py)
+    }
+
+    /// What it would have called is let go, with the arguments. False if it was cancelled before.
     fn clear(&self, py: Python<'_>) -> bool {
-        drop(self.args.take(py));
-        self.callback.take(py).is_some()
+        // As references that are dropped at once, whoever asks: `Py` waits for a caller of PyO3's.
+        let callback = self.callback.take(py).map(|it| it.into_bound(py));
+        self.args.take(py).drop_now(py);
+        callback.is_some()
+    }
+}
+
+impl Reused for Handle {
+    fn free_list() -> &'static FreeList {
+        static LIST: FreeList = FreeList::new();
+        &LIST
+    }
+
+    fn fresh(py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, Self::default())
+    }
+
+    fn empty(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let this = slf.get();
+        this.clear(py);
+        drop(this.context.take(py).map(|it| it.into_bound(py)));
+        this.is_queued.set(py, false);
+    }
+}
+
+impl Args {
+    pub fn from_tuple(args: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        Ok(match args.len() {
+            0 => Self::None,
+            1 => Self::One(args.get_item(0)?.unbind()),
+            _ => Self::Many(args.clone().unbind()),
+        })
+    }
+
+    fn as_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match self {
+            Self::None => Ok(PyTuple::empty(py)),
+            Self::One(arg) => PyTuple::new(py, [arg]),
+            Self::Many(args) => Ok(args.bind(py).clone()),
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::One(arg) => Self::One(arg.clone_ref(py)),
+            Self::Many(args) => Self::Many(args.clone_ref(py)),
+        }
+    }
+
+    fn drop_now(self, py: Python<'_>) {
+        match self {
+            Self::None => {}
+            Self::One(arg) => drop(arg.into_bound(py)),
+            Self::Many(args) => drop(args.into_bound(py)),
+        }
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::None => Ok(()),
+            Self::One(arg) => visit.call(arg),
+            Self::Many(args) => visit.call(args),
+        }
     }
 }
 
@@ -107,7 +201,7 @@ impl Handle {
         self.is_cancelled(py)
     }
 
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
+    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.context.clone_ref(py)
     }
 
@@ -122,12 +216,12 @@ impl Handle {
     }
 
     #[getter]
-    fn _args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
-        self.args.clone_ref(py)
+    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        (!self.is_cancelled(py)).then(|| self.args(py)).transpose()
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
+    fn _context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.context.clone_ref(py)
     }
 
@@ -148,8 +242,8 @@ impl Handle {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.callback.visit(|callback| visit.call(callback))?;
-        self.args.visit(|args| visit.call(args))?;
-        visit.call(&self.context)
+        self.args.visit(|args| args.visit(&visit))?;
+        self.context.visit(|context| visit.call(context))
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
@@ -160,31 +254,61 @@ impl Handle {
 #[pyclass(frozen, extends = Handle, module = "asyncio_thread_loop._native")]
 pub struct TimerHandle {
     /// Seconds on the loop's clock.
-    when: f64,
-    event_loop: Py<LoopCore>,
-    /// In the loop's queue of timers, as opposed to run or removed.
-    scheduled: GilCell<bool>,
+    when: GilCell<f64>,
+    /// None only in the free list.
+    event_loop: GilCell<Option<Py<LoopCore>>>,
+    /// Where it is among the loop's timers.
+    // ORDERING: always Relaxed. Whoever reads or writes it holds the GIL.
+    place: AtomicUsize,
 }
 
 impl TimerHandle {
-    pub fn create(
-        event_loop: &Bound<'_, LoopCore>,
+    pub fn create<'py>(
+        event_loop: &Bound<'py, LoopCore>,
         when: f64,
-        handle: Handle,
-    ) -> PyResult<Py<TimerHandle>> {
+        callback: &Bound<'py, PyAny>,
+        args: Args,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let context = context_or_copy(py, context)?;
+        FreeList::make(py, |slf: &Bound<'_, Self>| {
+            Handle::fill(slf.as_super(), callback, args, context);
+            let this = slf.get();
+            this.when.set(py, when);
+            this.event_loop.set(py, Some(event_loop.clone().unbind()));
+        })
+    }
+}
+
+impl Reused for TimerHandle {
+    fn free_list() -> &'static FreeList {
+        static LIST: FreeList = FreeList::new();
+        &LIST
+    }
+
+    fn fresh(py: Python<'_>) -> PyResult<Bound<'_, Self>> {
         let timer = Self {
-            when,
-            event_loop: event_loop.clone().unbind(),
-            scheduled: GilCell::new(true),
+            when: GilCell::new(0.0),
+            event_loop: GilCell::new(None),
+            place: AtomicUsize::new(NOWHERE),
         };
-        Py::new(
-            event_loop.py(),
-            PyClassInitializer::from(handle).add_subclass(timer),
+        Bound::new(
+            py,
+            PyClassInitializer::from(Handle::default()).add_subclass(timer),
         )
     }
 
-    pub fn leaves_the_queue(&self, py: Python<'_>) {
-        self.scheduled.set(py, false);
+    fn empty(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        Handle::empty(slf.as_super());
+        drop(slf.get().event_loop.take(py).map(|it| it.into_bound(py)));
+    }
+}
+
+impl Placed for TimerHandle {
+    fn placed(&self, place: usize) {
+        self.place.store(place, Relaxed);
     }
 }
 
@@ -193,23 +317,27 @@ impl TimerHandle {
     fn cancel(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let this = slf.get();
-        if slf.as_super().get().clear(py) && this.scheduled.get(py) {
-            LoopCore::note_cancelled_timer(this.event_loop.bind(py));
+        let place = this.place.load(Relaxed);
+        if place != NOWHERE
+            && let Some(event_loop) = this.event_loop.bind(py)
+        {
+            event_loop.get().remove_timer(py, place);
         }
+        slf.as_super().get().clear(py);
     }
 
-    fn when(&self) -> f64 {
-        self.when
-    }
-
-    #[getter]
-    fn _when(&self) -> f64 {
-        self.when
+    fn when(&self, py: Python<'_>) -> f64 {
+        self.when.get(py)
     }
 
     #[getter]
-    fn _scheduled(&self, py: Python<'_>) -> bool {
-        self.scheduled.get(py)
+    fn _when(&self, py: Python<'_>) -> f64 {
+        self.when.get(py)
+    }
+
+    #[getter]
+    fn _scheduled(&self) -> bool {
+        self.place.load(Relaxed) != NOWHERE
     }
 
     #[getter]
@@ -220,7 +348,7 @@ impl TimerHandle {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let py = slf.py();
         let handle = slf.as_super().get();
-        let when = slf.get().when.into_pyobject(py)?.str()?;
+        let when = slf.get().when(py).into_pyobject(py)?.str()?;
         let what = handle.describe(py)?;
         Ok(if handle.is_cancelled(py) {
             format!("<TimerHandle {what} when={when}>")
@@ -230,7 +358,8 @@ impl TimerHandle {
     }
 
     fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
-        slf.get().when.into_pyobject(slf.py())?.hash()
+        let py = slf.py();
+        slf.get().when(py).into_pyobject(py)?.hash()
     }
 
     /// As asyncio's timers compare: by time, and equal if everything is.
@@ -251,7 +380,15 @@ impl TimerHandle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.event_loop)
+        self.event_loop.visit(|event_loop| visit.call(event_loop))
+    }
+}
+
+/// What runs later runs in the given context, or in a copy of the caller's.
+fn context_or_copy(py: Python<'_>, context: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+    match context {
+        Some(context) => Ok(context.clone().unbind()),
+        None => calls::copy_context(py).map(Bound::unbind),
     }
 }
 

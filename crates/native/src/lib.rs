@@ -9,6 +9,7 @@
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
 //! | `transports` | what stands between sockets and protocols |
 //! | `sockets` | its `sock_*` operations |
+//! | `free_list` | the memory of handles, from one callback to the next |
 //! | `interrupts`, `room` | what a caller needs that runs the loop itself |
 //! | `waiting` | which loop's thread waits for which loop, and what would be a deadlock |
 //! | `watchdog` | a thread that says what holds the loop |
@@ -27,6 +28,7 @@ mod descriptors;
 mod event_loop;
 mod faces;
 mod frames;
+mod free_list;
 mod future;
 mod gil;
 mod handle;
@@ -76,8 +78,12 @@ mod _native {
 
     use pyo3::prelude::*;
 
+    use crate::free_list::FreeList;
+
     #[pymodule_init]
-    fn init(_module: &Bound<'_, PyModule>) {
+    fn init(module: &Bound<'_, PyModule>) {
+        FreeList::prepare::<Handle>(module.py());
+        FreeList::prepare::<TimerHandle>(module.py());
         asyncio_thread_loop_core::fork::watch();
     }
 }

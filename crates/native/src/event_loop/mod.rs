@@ -33,7 +33,7 @@ use crate::calls;
 use crate::descriptors::{Descriptors, Direction, Watcher, file_descriptor};
 use crate::future::FutureCore;
 use crate::gil::{GilCell, GilRefCell, intern};
-use crate::handle::{Handle, TimerHandle};
+use crate::handle::{Args, Handle, TimerHandle};
 use crate::portal::closed;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
@@ -105,11 +105,15 @@ impl LoopCore {
         self.wakes.set(py, waiting);
     }
 
-    /// A timer that is still in the queue was cancelled.
-    pub fn note_cancelled_timer(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        let swept = slf
-            .get()
+    /// A timer was cancelled that is at this place in the queue.
+    pub fn remove_timer(&self, py: Python<'_>, place: usize) {
+        let removed = self.timers.borrow_mut(py).remove(place);
+        drop(removed);
+    }
+
+    /// A timer of debug mode was cancelled that is still in the queue.
+    fn note_cancelled_timer(&self, py: Python<'_>) {
+        let swept = self
             .timers
             .borrow_mut(py)
             .note_cancelled(|timer| timer.is_cancelled(py));
@@ -159,7 +163,7 @@ impl LoopCore {
             let handle = calls::asyncio_handle(py)?.call1((callback, args, slf, context))?;
             return Ok((Ready::Standard(handle.clone().unbind()), handle));
         }
-        let handle = Bound::new(py, Handle::new(callback, args, context)?)?;
+        let handle = Handle::create(callback, Args::from_tuple(args)?, context)?;
         Ok((Ready::Handle(handle.clone().unbind()), handle.into_any()))
     }
 
@@ -174,7 +178,7 @@ impl LoopCore {
         let this = slf.get();
         this.check_closed(py)?;
         let fd = file_descriptor(fd)?;
-        let handle = Py::new(py, Handle::new(callback, args, None)?)?;
+        let handle = Handle::create(callback, Args::from_tuple(args)?, None)?.unbind();
         let poller = this.own_poller(py);
         let replaced = this.descriptors.borrow_mut(py).set(
             poller.as_deref(),
@@ -449,7 +453,7 @@ impl LoopCore {
             .getattr(intern!(handle.py(), "_scheduled"))?
             .is_truthy()?
         {
-            Self::note_cancelled_timer(slf);
+            slf.get().note_cancelled_timer(slf.py());
         }
         Ok(())
     }
@@ -616,11 +620,9 @@ impl LoopCore {
                 calls::asyncio_timer_handle(py)?.call1((when, callback, args, slf, context))?;
             (Timer::standard(&handle)?, handle)
         } else {
-            let handle = TimerHandle::create(slf, when, Handle::new(callback, args, context)?)?;
-            (
-                Timer::Handle(handle.clone_ref(py)),
-                handle.into_bound(py).into_any(),
-            )
+            let args = Args::from_tuple(args)?;
+            let handle = TimerHandle::create(slf, when, callback, args, context)?;
+            (Timer::Handle(handle.clone().unbind()), handle.into_any())
         };
         this.timers.borrow_mut(py).insert(when, timer);
         Ok(handle)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use asyncio_thread_loop_core::ownership::Ownership;
 use asyncio_thread_loop_core::parking::Unparker;
 use asyncio_thread_loop_core::poller::Poller;
+use asyncio_thread_loop_core::timers::Placed;
 use pyo3::prelude::*;
 use pyo3::{PyClass, PyTraverseError, PyVisit};
 
@@ -130,6 +131,16 @@ impl Ready {
     }
 }
 
+impl Placed for Timer {
+    fn placed(&self, place: usize) {
+        match self {
+            Timer::Handle(handle) => handle.get().placed(place),
+            // One of debug mode keeps no place: it says when it is cancelled.
+            Timer::Standard(_) => {}
+        }
+    }
+}
+
 impl Timer {
     /// Of an `asyncio.TimerHandle`, which is told that it is in the queue.
     pub fn standard(handle: &Bound<'_, PyAny>) -> PyResult<Self> {
@@ -139,7 +150,8 @@ impl Timer {
 
     pub fn is_cancelled(&self, py: Python<'_>) -> bool {
         match self {
-            Timer::Handle(handle) => handle.bind(py).as_super().get().is_cancelled(py),
+            // It would not be here.
+            Timer::Handle(_) => false,
             // `_cancelled` is a slot of a class of the standard library: reading it runs no Python code.
             Timer::Standard(handle) => handle
                 .bind(py)
@@ -151,7 +163,7 @@ impl Timer {
 
     pub fn leaves_the_queue(&self, py: Python<'_>) {
         match self {
-            Timer::Handle(handle) => handle.get().leaves_the_queue(py),
+            Timer::Handle(_) => {}
             Timer::Standard(handle) => {
                 // A slot again: it can't fail on a handle that asyncio made.
                 let _ = handle.bind(py).setattr(intern!(py, "_scheduled"), false);
