@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import itertools
 import sys
+from fractions import Fraction
 
 import pytest
 
@@ -281,3 +282,162 @@ def test_the_ready_queue_can_be_looked_at(loop):
     loop.stop()
     loop.run_forever()
     assert not loop._ready
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda loop: loop.call_soon(), TypeError),
+        (lambda loop: loop.call_soon_threadsafe(), TypeError),
+        (lambda loop: loop.call_later(1), TypeError),
+        (lambda loop: loop.call_at(), TypeError),
+        (lambda loop: loop.call_soon(print, contest=None), TypeError),
+        (lambda loop: loop.call_later(1, print, when=2), TypeError),
+        (lambda loop: loop.call_soon(print, context=None, other=None), TypeError),
+        (lambda loop: loop.call_later(10**400, print), OverflowError),
+        (lambda loop: loop.call_at(10**400, print), OverflowError),
+    ],
+)
+def test_a_call_that_is_wrong_is_refused(loop, call, error):
+    with pytest.raises(error):
+        call(loop)
+    assert (loop._ready, loop._scheduled) == ([], [])
+
+
+def test_a_time_may_be_any_number(loop):
+    class Seconds(float):
+        pass
+
+    numbers = [1, True, 1.5, Seconds(1.5), Fraction(3, 2), 2**60]
+    for number in numbers:
+        timer = loop.call_at(number, print)
+        assert timer.when() == float(number)
+        timer.cancel()
+        timer = loop.call_later(number, print)
+        assert timer.when() >= float(number)
+        timer.cancel()
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+def test_no_context_is_a_copy_of_the_callers(loop, method):
+    variable = contextvars.ContextVar("variable", default="none")
+    seen = []
+    when = [0] if method in ("call_later", "call_at") else []
+    own = contextvars.Context()
+    own.run(variable.set, "own")
+    variable.set("caller's")
+    for options in ({}, {"context": None}, {"context": own}):
+        getattr(loop, method)(*when, lambda: seen.append(variable.get()), **options)
+    variable.set("changed")
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert seen == ["caller's", "caller's", "own"]
+
+
+def test_a_subclass_can_intercept_what_is_scheduled():
+    class Loop(EventLoop):
+        def call_soon(self, callback, *args, context=None):
+            intercepted.append(args)
+            return super().call_soon(callback, *args, context=context)
+
+    async def main():
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(print)
+
+    intercepted = []
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())
+    assert len(intercepted) >= 3
+
+
+async def nothing():
+    pass
+
+
+def test_a_task_has_the_name_and_the_context_it_was_made_with(run):
+    variable = contextvars.ContextVar("variable", default="none")
+
+    async def read():
+        return variable.get()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        context = contextvars.Context()
+        context.run(variable.set, "own")
+        plain = loop.create_task(read())
+        unnamed = loop.create_task(read(), name=None)
+        named = loop.create_task(read(), name="named", context=context)
+        assert plain.get_name().startswith("Task-")
+        assert unnamed.get_name().startswith("Task-")
+        assert named.get_name() == "named"
+        assert all(isinstance(task, asyncio.Task) for task in (plain, unnamed, named))
+        assert await asyncio.gather(plain, unnamed, named) == ["none", "none", "own"]
+
+    run(main())
+
+
+def test_a_task_factory_makes_the_tasks(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        def factory(loop, coro, **options):
+            made.append(options.keys())
+            return asyncio.Task(coro, loop=loop, **options)
+
+        made = []
+        loop.set_task_factory(factory)
+        await loop.create_task(nothing(), name="named")
+        await loop.create_task(nothing(), context=contextvars.copy_context())
+        assert len(made) == 2
+        assert "context" in made[1]
+        loop.set_task_factory(None)
+        await loop.create_task(nothing())
+        assert len(made) == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_task_that_cannot_be_made_is_refused(debug):
+    loop = EventLoop()
+    loop.set_debug(debug)
+    coroutine = nothing()
+    for call in (
+        lambda: loop.create_task(),
+        lambda: loop.create_task(coroutine, coroutine),
+        lambda: loop.create_task(coroutine, loop=loop),
+        lambda: loop.create_task(coroutine, other=None),
+        lambda: loop.create_task(None),
+    ):
+        with pytest.raises(TypeError):
+            call()
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.create_task(coroutine)
+    coroutine.close()
+
+
+def test_in_debug_mode_a_task_remembers_where_it_was_made(loop):
+    loop.set_debug(True)
+    task = loop.create_task(nothing())
+    assert task._source_traceback[-1].name == "test_in_debug_mode_a_task_remembers_where_it_was_made"
+    loop.run_until_complete(task)
+
+
+def test_tasks_and_futures_are_of_the_classes_that_asyncio_has_now(loop, monkeypatch):
+    class Task(asyncio.Task):
+        pass
+
+    class Future(asyncio.Future):
+        pass
+
+    monkeypatch.setattr(asyncio.tasks, "Task", Task)
+    monkeypatch.setattr(asyncio.futures, "Future", Future)
+    task = loop.create_task(nothing())
+    assert type(task) is Task
+    assert type(loop.create_future()) is Future
+    loop.run_until_complete(task)
+    monkeypatch.undo()
+    future = loop.create_future()
+    assert type(future) is asyncio.Future
+    assert future.get_loop() is loop

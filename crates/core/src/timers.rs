@@ -12,7 +12,6 @@
 //! and whoever takes a cancelled one out with [`Timers::pop_due`] says so with
 //! [`Timers::forget_cancelled`]. A wrong count costs a sweep too early or too late, never a timer.
 
-use std::cmp::Ordering;
 use std::{fmt, mem};
 
 /// Children of each timer in the heap. With 4 it is half as high as with 2, and they lie side by side.
@@ -44,9 +43,8 @@ pub struct Timers<T> {
 }
 
 struct Entry<T> {
-    when: f64,
-    /// Orders timers with the same deadline.
-    turn: u64,
+    /// The deadline above, the turn below: one comparison orders by both.
+    order: u128,
     timer: T,
 }
 
@@ -62,15 +60,15 @@ impl<T: Placed> Timers<T> {
 
     /// Adds a timer. A deadline of NaN orders after every other and is never due.
     pub fn insert(&mut self, when: f64, timer: T) {
-        let turn = self.inserted;
+        let order = u128::from(ordered(when)) << 64 | u128::from(self.inserted);
         self.inserted += 1;
-        self.heap.push(Entry { when, turn, timer });
+        self.heap.push(Entry { order, timer });
         self.rise(self.heap.len() - 1);
     }
 
     /// The earliest deadline.
     pub fn next_deadline(&self) -> Option<f64> {
-        self.heap.first().map(|entry| entry.when)
+        self.heap.first().map(Entry::when)
     }
 
     /// The timer with the earliest deadline.
@@ -164,7 +162,7 @@ impl<T: Placed> Timers<T> {
     fn rise(&mut self, mut place: usize) -> usize {
         while place > 0 {
             let parent = (place - 1) / ARITY;
-            if !self.heap[place].comes_before(&self.heap[parent]) {
+            if self.heap[place].order > self.heap[parent].order {
                 break;
             }
             self.heap.swap(place, parent);
@@ -181,7 +179,7 @@ impl<T: Placed> Timers<T> {
             let first = place * ARITY + 1;
             let mut next = place;
             for child in first..(first + ARITY).min(self.heap.len()) {
-                if self.heap[child].comes_before(&self.heap[next]) {
+                if self.heap[child].order < self.heap[next].order {
                     next = child;
                 }
             }
@@ -225,10 +223,18 @@ impl<T: Placed> fmt::Debug for Timers<T> {
 }
 
 impl<T> Entry<T> {
-    fn comes_before(&self, other: &Self) -> bool {
-        let order = self.when.total_cmp(&other.when);
-        order.then(self.turn.cmp(&other.turn)) == Ordering::Less
+    fn when(&self) -> f64 {
+        let bits = (self.order >> 64) as u64;
+        f64::from_bits(if bits & SIGN == 0 { !bits } else { bits ^ SIGN })
     }
+}
+
+const SIGN: u64 = 1 << 63;
+
+/// The bits of a number as one that orders as [`f64::total_cmp`] does.
+fn ordered(when: f64) -> u64 {
+    let bits = when.to_bits();
+    if bits & SIGN == 0 { bits ^ SIGN } else { !bits }
 }
 
 fn let_go<T: Placed>(entries: Vec<Entry<T>>) -> Vec<T> {

@@ -209,6 +209,9 @@ macro_rules! imported {
 imported! {
     asyncio_task: PyType = "asyncio", "Task";
     asyncio_future: PyType = "asyncio", "Future";
+    asyncio_tasks: PyAny = "asyncio", "tasks";
+    asyncio_futures: PyAny = "asyncio", "futures";
+    standard_loop: PyType = "asyncio", "BaseEventLoop";
     asyncio_handle: PyType = "asyncio", "Handle";
     asyncio_timer_handle: PyType = "asyncio", "TimerHandle";
     asyncio_logger: PyAny = "asyncio.log", "logger";

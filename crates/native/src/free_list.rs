@@ -9,7 +9,7 @@ use pyo3::{PyTypeInfo, ffi};
 use crate::gil::{GilCell, GilRefCell};
 
 /// So many objects are kept, at most.
-const KEEP: usize = 256;
+const KEEP: usize = 1024;
 
 /// Ended objects of one class. Each is whole but for its reference count, and holds nothing.
 pub struct FreeList {
@@ -81,7 +81,7 @@ unsafe extern "C" fn end<T: Reused>(object: *mut ffi::PyObject) {
         let py = Python::assume_attached();
         let list = T::free_list();
         let class = ffi::Py_TYPE(object);
-        if class != T::type_object_raw(py) || list.kept.borrow_mut(py).len() == KEEP {
+        if class != T::type_object_raw(py) {
             if let Some(dealloc) = list.dealloc.get(py) {
                 dealloc(object);
             }

@@ -150,6 +150,14 @@ impl Reused for Handle {
 }
 
 impl Args {
+    pub fn new<'py>(py: Python<'py>, args: &[Bound<'py, PyAny>]) -> PyResult<Self> {
+        Ok(match args {
+            [] => Self::None,
+            [arg] => Self::One(arg.clone().unbind()),
+            _ => Self::Many(PyTuple::new(py, args)?.unbind()),
+        })
+    }
+
     pub fn from_tuple(args: &Bound<'_, PyTuple>) -> PyResult<Self> {
         Ok(match args.len() {
             0 => Self::None,

@@ -78,12 +78,16 @@ mod _native {
 
     use pyo3::prelude::*;
 
+    use crate::event_loop::prepare_shortcuts;
     use crate::free_list::FreeList;
 
     #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) {
-        FreeList::prepare::<Handle>(module.py());
-        FreeList::prepare::<TimerHandle>(module.py());
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        FreeList::prepare::<Handle>(py);
+        FreeList::prepare::<TimerHandle>(py);
+        prepare_shortcuts(py)?;
         asyncio_thread_loop_core::fork::watch();
+        Ok(())
     }
 }

@@ -7,6 +7,8 @@
 
 mod drive;
 mod queue;
+mod shortcuts;
+mod tasks;
 mod turn;
 mod watching;
 
@@ -29,6 +31,7 @@ use self::drive::Shared;
 pub use self::drive::{Driven, Driver};
 pub use self::queue::{Bell, Job, Step};
 use self::queue::{Ready, Timer};
+pub use self::shortcuts::prepare as prepare_shortcuts;
 use crate::calls;
 use crate::descriptors::{Descriptors, Direction, Watcher, file_descriptor};
 use crate::future::FutureCore;
@@ -42,6 +45,8 @@ pub struct LoopCore {
     timers: GilRefCell<Timers<Timer>>,
     descriptors: GilRefCell<Descriptors>,
     inbox: Inbox<Job, Bell>,
+    /// The inbox's other buffer, empty between two looks.
+    jobs: GilCell<Vec<Job>>,
     /// None once closed.
     poller: GilCell<Option<Arc<Poller>>>,
     /// What the watchdog sees of it.
@@ -134,6 +139,19 @@ impl LoopCore {
 
     fn push(&self, py: Python<'_>, ready: Ready) {
         self.ready.borrow_mut(py).push_back(ready);
+    }
+
+    /// The same from any thread.
+    fn push_threadsafe(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
+        let py = slf.py();
+        let thread = slf.get().thread.get(py);
+        if thread == 0 || thread == calls::thread_ident() {
+            // Nobody sleeps, and calls made one after the other run in that order, whichever method made them.
+            slf.get().push(py, ready);
+        } else {
+            Bell::ring(Self::leave(slf, Job::Run(ready))?);
+        }
+        Ok(())
     }
 
     /// The checks of debug mode, which are asyncio's.
@@ -229,6 +247,7 @@ impl LoopCore {
             timers: GilRefCell::new(Timers::new()),
             descriptors: GilRefCell::new(Descriptors::default()),
             inbox: Inbox::new(),
+            jobs: GilCell::default(),
             poller: GilCell::new(Some(Arc::new(Poller::new()?))),
             heartbeat: Arc::default(),
             wakes: GilCell::new(Wakes::none()),
@@ -302,13 +321,7 @@ impl LoopCore {
             Self::check_callback(slf, callback, "call_soon_threadsafe", true)?;
         }
         let (ready, handle) = Self::handle(slf, callback, args, context)?;
-        let thread = slf.get().thread.get(py);
-        if thread == 0 || thread == calls::thread_ident() {
-            // Nobody sleeps, and calls made one after the other run in that order, whichever method made them.
-            slf.get().push(py, ready);
-        } else {
-            Bell::ring(Self::leave(slf, Job::Run(ready))?);
-        }
+        Self::push_threadsafe(slf, ready)?;
         Ok(handle)
     }
 
@@ -343,6 +356,24 @@ impl LoopCore {
             return Err(calls::builtin_error::<PyTypeError>("when cannot be None"));
         }
         Self::schedule(slf, when.extract::<f64>()?, callback, args, context)
+    }
+
+    /// Makes a task of a coroutine; the loop runs it.
+    #[pyo3(
+        signature = (*args, **options),
+        text_signature = "($self, coro, *, name=None, context=None)"
+    )]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        tasks::create_task(slf, args, options)
+    }
+
+    /// Makes a future of asyncio's that belongs to the loop.
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        tasks::create_future(slf)
     }
 
     /// Stops the loop at the end of its current turn.

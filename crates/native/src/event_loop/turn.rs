@@ -201,15 +201,16 @@ impl LoopCore {
         if self.inbox.is_empty() {
             return;
         }
-        let mut jobs = Vec::new();
+        let mut jobs = self.jobs.take(py);
         self.inbox.drain(&mut jobs);
-        for job in jobs {
+        for job in jobs.drain(..) {
             self.heartbeat.beat();
             match job {
                 Job::Run(ready) => self.push(py, ready),
                 Job::Start(start) => Portal::start(py, start),
             }
         }
+        self.jobs.set(py, jobs);
     }
 
     pub fn run(slf: &Bound<'_, Self>, ready: Ready) -> PyResult<()> {
