@@ -57,10 +57,22 @@ test *args: _test-core (_install found) (_need "lint")
         "$bin/python" -I -c 'import asyncio_thread_loop as a, sys; sys.exit(not a.__file__.startswith(sys.prefix))'
         "$bin/pytest" -c "{{ here }}/pyproject.toml" --rootdir "{{ here }}" "{{ here }}/tests" "${@:2}"
     }
+    # The contract: on the native loop with each CPython, on the other flavours with one of them each.
+    found=({{ found }}) others=(standard caller_runs uvloop) flavours=()
+    case " $*" in
+        *" --all-flavours"* | *" --flavours"*) ;;
+        *)
+            for number in "${!others[@]}"; do
+                at=$((number % ${#found[@]}))
+                flavours[at]="${flavours[at]:---flavours=native},${others[number]}"
+            done
+            ;;
+    esac
     # Side by side: most tests wait most of the time.
     running=()
-    for version in {{ found }}; do
-        (one "$version" "$@" 2>&1 | sed -u "s/^/$version | /") &
+    for number in "${!found[@]}"; do
+        version=${found[number]}
+        (one "$version" ${flavours[number]:-} "$@" 2>&1 | sed -u "s/^/$version | /") &
         running+=($!)
     done
     failed=0
@@ -119,7 +131,12 @@ docs: (_install main) (_need "docs")
 wheel: (_wheels found)
 
 # everything, as before a release
-ci: lint loom valgrind docs (bench "--quick") test
+ci: _checks (bench "--quick") test
+
+# What doesn't mind company; the benchmarks do, and the tests keep all processors busy.
+[parallel]
+[private]
+_checks: lint loom valgrind docs
 
 [private]
 _test-core:
@@ -163,11 +180,18 @@ _need-peers: (_need "bench")
 # A target folder for each CPython: pyo3 is built anew whenever the interpreter changes.
 [private]
 _wheels wanted: (_envs wanted)
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ here }}"
     rm -rf dist
-    for version in {{ wanted }}; do \
+    # Side by side: most of a build is the linker, on one processor.
+    running=()
+    for version in {{ wanted }}; do
         CARGO_TARGET_DIR="{{ target }}/py$version" {{ bin }}/maturin build --quiet --release \
-            --out dist --interpreter .venv-$version/bin/python; \
+            --out dist --interpreter .venv-$version/bin/python &
+        running+=($!)
     done
+    for each in "${running[@]}"; do wait "$each"; done
 
 [private]
 _install wanted: (_wheels wanted)

@@ -13,9 +13,15 @@ settings.load_profile("default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--caller-runs",
+        "--flavours",
+        metavar="NAME,...",
+        help="run the contract on these of native, caller_runs, standard and uvloop, on each of them whole; "
+        "default: on all, with caller_runs only chosen files",
+    )
+    parser.addoption(
+        "--all-flavours",
         action="store_true",
-        help="run the whole contract with caller_runs=True as well, instead of chosen files",
+        help="run the whole contract on every flavour, caller_runs included",
     )
 
 

@@ -10,6 +10,8 @@ from asyncio_thread_loop import AsyncioThreadLoop
 
 from .harness import WAIT, Script, no_thread_left
 
+FLAVOURS = ["native", "caller_runs", "standard", "uvloop"]
+
 #: What `caller_runs=True` changes, and the tests it changes: each has its counterpart in `test_caller_runs`.
 CHANGED_BY_CALLER_RUNS = {
     "Steps run on whichever thread waits, not on the loop's own.": [
@@ -48,8 +50,7 @@ CHANGED_BY_CALLER_RUNS = {
 }
 
 
-#: The files that run with `caller_runs` in any case. With `--caller-runs` all do, which adds a third to the contract's
-#: time.
+#: The files that run with `caller_runs` when no flavours are chosen. All of them add a third to the contract's time.
 ALWAYS_WITH_CALLER_RUNS = {
     "test_closing_races",
     "test_ctrl_c",
@@ -62,22 +63,33 @@ ALWAYS_WITH_CALLER_RUNS = {
 
 
 def pytest_collection_modifyitems(config, items):
-    whole = config.getoption("caller_runs")
+    everything = config.getoption("all_flavours")
+    names = config.getoption("flavours")
+    chosen = names.split(",") if names and not everything else None
+    if chosen and not set(chosen) <= set(FLAVOURS):
+        raise pytest.UsageError(f"--flavours {names}: there are {', '.join(FLAVOURS)}")
     deselected = []
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if callspec is None or callspec.params.get("flavour") != "caller_runs":
+        flavour = callspec and callspec.params.get("flavour")
+        if flavour is None:
             continue
-        if not whole and item.module.__name__.rpartition(".")[2] not in ALWAYS_WITH_CALLER_RUNS:
+        if chosen is not None:
+            runs = flavour in chosen
+        else:
+            file = item.module.__name__.rpartition(".")[2]
+            runs = everything or flavour != "caller_runs" or file in ALWAYS_WITH_CALLER_RUNS
+        if not runs:
             deselected.append(item)
-        for reason, patterns in CHANGED_BY_CALLER_RUNS.items():
-            if any(re.match(rf"{pattern}\b", item.name) for pattern in patterns):
-                item.add_marker(pytest.mark.skip(reason=reason))
+        if flavour == "caller_runs":
+            for reason, patterns in CHANGED_BY_CALLER_RUNS.items():
+                if any(re.match(rf"{pattern}\b", item.name) for pattern in patterns):
+                    item.add_marker(pytest.mark.skip(reason=reason))
     config.hook.pytest_deselected(items=deselected)
     items[:] = [item for item in items if item not in set(deselected)]
 
 
-@pytest.fixture(params=["native", "caller_runs", "standard", "uvloop"])
+@pytest.fixture(params=FLAVOURS)
 def flavour(request):
     if request.param == "uvloop":
         pytest.importorskip("uvloop", reason="uvloop is not installed")
