@@ -863,11 +863,14 @@ class SubmittedFutures(RuleBasedStateMachine):
                 outcome_of(each.future.exception, 0)  # Nothing is reported that no machine expects.
 
 
-def test_submitted_futures_follow_their_work_at_every_step(loop_options):
+def test_submitted_futures_follow_their_work_at_every_step(loop_options, request):
+    # Each takes 0.3 s, on each flavour, with each CPython: together they are still hundreds.
+    examples = 100 if request.config.getoption("all_flavours") else 40
+
     class Machine(SubmittedFutures):
         options = loop_options
 
-    run_machine(Machine, settings=settings(max_examples=100, stateful_step_count=40))
+    run_machine(Machine, settings=settings(max_examples=examples, stateful_step_count=40))
 
 
 # What the machines found, each as a test of its own.
