@@ -232,6 +232,13 @@ class Script:
             self._fail_hanging()
         return code
 
+    def interrupted_when_ready(self):
+        """Press Ctrl-C once it has printed "ready", see it end well, and return all that it printed."""
+        self.expect("ready")
+        self.interrupt()
+        assert self.finish() == 0, self
+        return self.lines
+
     def kill(self):
         self._processes.kill(WAIT)
         self._reader.join(WAIT)

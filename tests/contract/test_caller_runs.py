@@ -864,10 +864,7 @@ with make_loop(watchdog=False) as loop:
         say("interrupted")
     say(loop.evaluate(answer()))
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "interrupted inside", "interrupted", "42"]
+    assert running.interrupted_when_ready() == ["ready", "interrupted inside", "interrupted", "42"]
     assert running.stderr == ""
 
 

@@ -25,10 +25,7 @@ with make_loop() as loop:
         say("interrupted")
     say(loop.evaluate(answer()))
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "cleaned", "interrupted", "42"]
+    assert running.interrupted_when_ready() == ["ready", "cleaned", "interrupted", "42"]
     assert running.stderr == ""
 
 
@@ -157,10 +154,7 @@ with make_loop(exit_timeout=0.2) as loop:
     release.set()
     cleaned.wait()
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "note", "cleaned"]
+    assert running.interrupted_when_ready() == ["ready", "note", "cleaned"]
 
 
 def test_ctrl_c_is_raised_while_the_loop_thread_is_blocked(script):
@@ -204,10 +198,7 @@ with make_loop() as loop:
         say("interrupted")
     release.set()
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "interrupted"]
+    assert running.interrupted_when_ready() == ["ready", "interrupted"]
 
 
 def test_ctrl_c_in_result_is_immediate_and_the_work_goes_on(script):
@@ -235,10 +226,7 @@ with make_loop() as loop:
     say("ticking" if len(ticks) > before and not future.done() else "stopped")
 say(future.cancelled())
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "interrupted", "ticking", "cleaned", "True"]
+    assert running.interrupted_when_ready() == ["ready", "interrupted", "ticking", "cleaned", "True"]
 
 
 def test_ctrl_c_in_evaluate_many_cancels_all(script):
@@ -263,10 +251,7 @@ with make_loop() as loop:
         say("interrupted", *sorted(cleaned))
     say(loop.evaluate(answer()))
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "interrupted 0 1 2 3 4", "42"]
+    assert running.interrupted_when_ready() == ["ready", "interrupted 0 1 2 3 4", "42"]
 
 
 def test_ctrl_c_while_starting_leaves_no_thread_behind(script):
@@ -286,10 +271,7 @@ release.set()
 threads[0].join(10)
 say(threads[0].is_alive())
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "interrupted", "False"]
+    assert running.interrupted_when_ready() == ["ready", "interrupted", "False"]
 
 
 def test_ctrl_c_while_leaving_does_not_hang(script):
@@ -310,10 +292,7 @@ try:
 except KeyboardInterrupt:
     say("interrupted")
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "interrupted"]
+    assert running.interrupted_when_ready() == ["ready", "interrupted"]
 
 
 def test_ctrl_c_does_not_disturb_waits_of_other_threads(script):
@@ -342,10 +321,7 @@ with make_loop() as loop:
     gate.set()
     other.join()
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "interrupted", "right"]
+    assert running.interrupted_when_ready() == ["ready", "interrupted", "right"]
 
 
 WAITS = {
@@ -469,10 +445,7 @@ with make_loop(exit_timeout=0.2) as loop:
     release.set()
     cleaned.wait()
 """)
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "note", "cleaned"]
+    assert running.interrupted_when_ready() == ["ready", "note", "cleaned"]
 
 
 def test_ctrl_c_in_result_leaves_the_end_of_the_work_to_the_with_block(script):
@@ -636,10 +609,15 @@ with make_loop() as loop:
     say(list(items), loop.evaluate(answer()))
 """
     )
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["1", "ready", "cleaning", "cleaned", "interrupted", "was cancelled", "[] 42"]
+    assert running.interrupted_when_ready() == [
+        "1",
+        "ready",
+        "cleaning",
+        "cleaned",
+        "interrupted",
+        "was cancelled",
+        "[] 42",
+    ]
     assert running.stderr == ""
 
 
@@ -699,10 +677,7 @@ with make_loop() as loop:
     say(loop.evaluate(answer()))
 """
     )
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["cleaning", "ready", "interrupted", "cleaned", "42"]
+    assert running.interrupted_when_ready() == ["cleaning", "ready", "interrupted", "cleaned", "42"]
 
 
 def test_ctrl_c_in_the_body_of_a_for_loop_ends_the_iteration(script):
@@ -742,10 +717,7 @@ with make_loop() as loop:
     say(loop.evaluate(answer()), len(loop.call(asyncio.all_tasks)))
 """
     )
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["ready", "cleaned", "interrupted", "42 1"]
+    assert running.interrupted_when_ready() == ["ready", "cleaned", "interrupted", "42 1"]
 
 
 def test_ctrl_c_while_leaving_a_context_cancels_that(script):
@@ -762,10 +734,7 @@ with make_loop() as loop:
     say(loop.evaluate(answer()), len(loop.call(asyncio.all_tasks)))
 """
     )
-    running.expect("ready")
-    running.interrupt()
-    assert running.finish() == 0, running
-    assert running.lines == ["leaving None", "ready", "cleaned", "interrupted", "42 1"]
+    assert running.interrupted_when_ready() == ["leaving None", "ready", "cleaned", "interrupted", "42 1"]
 
 
 @pytest.mark.parametrize("enter", ["wrap_async_context_manager", "enter_async_context"])

@@ -58,10 +58,7 @@ impl Boundary {
         instance: &Bound<'py, PyAny>,
         _owner: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if instance.is_none() {
-            return Ok(slf.clone().into_any());
-        }
-        calls::method_type(slf.py())?.call1((slf, instance))
+        calls::bind_as_method(slf, instance)
     }
 
     fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {

@@ -257,6 +257,23 @@ imported! {
     future_type: PyType = "asyncio_thread_loop._future", "Future";
 }
 
+/// `function.__get__(instance)` of something that is called like a function: a method of the instance, if there is one.
+pub fn bind_as_method<'py, T>(
+    function: &Bound<'py, T>,
+    instance: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if instance.is_none() {
+        return Ok(function.clone().into_any());
+    }
+    method_type(function.py())?.call1((function.as_any(), instance))
+}
+
+/// `object.__reduce__()` of a face: an error.
+pub fn refused_pickling<T>(object: &Bound<'_, T>) -> PyResult<Py<PyAny>> {
+    let refuse = refuse_pickling(object.py())?;
+    refuse.call1((object.as_any(),)).map(Bound::unbind)
+}
+
 /// Whether `object` is what a C task hands to `call_soon` to have its first step, or the one after a bare `yield`, run.
 pub fn is_task_step(object: &Bound<'_, PyAny>) -> bool {
     /// The type, once seen: asyncio doesn't export it.

@@ -59,10 +59,7 @@ impl FunctionCore {
         instance: &Bound<'py, PyAny>,
         _owner: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if instance.is_none() {
-            return Ok(slf.clone().into_any());
-        }
-        calls::method_type(slf.py())?.call1((slf, instance))
+        calls::bind_as_method(slf, instance)
     }
 
     fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
@@ -71,9 +68,7 @@ impl FunctionCore {
     }
 
     fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        calls::refuse_pickling(slf.py())?
-            .call1((slf,))
-            .map(Bound::unbind)
+        calls::refused_pickling(slf)
     }
 
     #[classmethod]

@@ -251,9 +251,7 @@ impl BoundMethod {
     }
 
     fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        calls::refuse_pickling(slf.py())?
-            .call1((slf,))
-            .map(Bound::unbind)
+        calls::refused_pickling(slf)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
