@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import selectors
 import weakref
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from ._datagrams import DatagramTransport
 from ._native import Listener
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EventLoop"]
 
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 # Bound once: a program that replaces `asyncio.SelectorEventLoop` later doesn't change what this one is.
@@ -57,6 +59,22 @@ class EventLoop(SocketOperations, _Standard):
             raise NotImplementedError(
                 f"{cls.__qualname__}.{name}: EventLoop does this natively, in a loop of its own"
             )
+
+    def run_in_executor(
+        self, executor: concurrent.futures.Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts
+    ) -> asyncio.Future[_T]:
+        """Runs `func(*args)` in the executor, or in a thread of the loop's own; returns a future of it."""
+        loop: Any = self  # with what the standard library has in it, which its types don't tell
+        chosen = loop._default_executor if executor is None else executor
+        if loop._debug or chosen is None:
+            return super().run_in_executor(executor, func, *args)
+        loop._check_closed()
+        if executor is None:
+            loop._check_default_executor()
+        work = chosen.submit(func, *args)
+        if isinstance(work, concurrent.futures.Future):
+            return self._future_for(work)
+        return asyncio.wrap_future(work, loop=self)
 
     def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts) -> None:
         """Has `callback(*args)` called on the loop when the signal arrives. On the main thread only."""

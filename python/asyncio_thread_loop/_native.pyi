@@ -1,6 +1,7 @@
 """Types of the Rust half."""
 
 import asyncio
+import concurrent.futures
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator
 from contextvars import Context
 from inspect import Signature
@@ -142,6 +143,7 @@ class LoopCore:
         context: Context | None = None,
     ) -> asyncio.Task[_T]: ...
     def create_future(self) -> asyncio.Future[Any]: ...
+    def _future_for(self, work: concurrent.futures.Future[_T]) -> asyncio.Future[_T]: ...
     def call_soon(
         self, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle: ...

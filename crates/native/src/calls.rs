@@ -210,6 +210,7 @@ imported! {
     asyncio_task: PyType = "asyncio", "Task";
     asyncio_future: PyType = "asyncio", "Future";
     asyncio_tasks: PyAny = "asyncio", "tasks";
+    copy_future_state: PyAny = "asyncio.futures", "_copy_future_state";
     asyncio_futures: PyAny = "asyncio", "futures";
     standard_loop: PyType = "asyncio", "BaseEventLoop";
     asyncio_handle: PyType = "asyncio", "Handle";

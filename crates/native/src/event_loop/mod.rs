@@ -6,6 +6,7 @@
 //! One call of `_run_once` stays in here until the loop is stopped.
 
 mod drive;
+mod executors;
 mod queue;
 mod shortcuts;
 mod tasks;
@@ -29,6 +30,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use self::drive::Shared;
 pub use self::drive::{Driven, Driver};
+use self::executors::WorkLink;
 pub use self::queue::{Bell, Job, Step};
 use self::queue::{Ready, Timer};
 pub use self::shortcuts::prepare as prepare_shortcuts;
@@ -374,6 +376,14 @@ impl LoopCore {
     /// Makes a future of asyncio's that belongs to the loop.
     fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         tasks::create_future(slf)
+    }
+
+    /// Makes a future for work of an executor: `asyncio.wrap_future`.
+    fn _future_for<'py>(
+        slf: &Bound<'py, Self>,
+        work: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        WorkLink::future_for(slf, work)
     }
 
     /// Stops the loop at the end of its current turn.
