@@ -123,6 +123,23 @@ def test_work_that_fails_when_cancelled_delivers_its_error(loop):
     assert not future.cancelled()
 
 
+def test_cancel_in_the_middle_of_the_first_step_reaches_the_first_await(loop):
+    entered, release = threading.Event(), threading.Event()
+
+    async def block_then_sleep():
+        entered.set()
+        assert release.wait(WAIT)
+        await asyncio.sleep(60)
+
+    future = loop.submit(block_then_sleep())
+    assert entered.wait(WAIT)
+    assert future.cancel()
+    assert not future.done()
+    release.set()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(WAIT)
+
+
 def test_cancel_of_finished_work_does_nothing(loop):
     future = loop.submit(answer)
     future.result(WAIT)

@@ -105,6 +105,27 @@ def test_coroutines_start_in_the_order_they_were_submitted(loop):
     assert started == list(range(200))
 
 
+def test_a_task_is_known_in_its_first_step_and_gone_after_its_last(loop):
+    async def look():
+        task = asyncio.current_task()
+        return task, task in asyncio.all_tasks(), task.get_coro() is not None
+
+    task, listed, has_coroutine = loop.evaluate(look())
+    assert listed
+    assert has_coroutine
+    assert task.done()
+    assert task not in loop.call(asyncio.all_tasks)
+
+
+def test_what_a_first_step_submits_begins_after_it(loop):
+    async def outer():
+        inner = loop.submit(answer())
+        began = inner.running() or inner.done()
+        return began, await asyncio.wrap_future(inner)
+
+    assert loop.evaluate(outer()) == (False, 42)
+
+
 def test_submit_returns_before_the_coroutine_ends(loop, gate):
     sleeper = Sleeper(gate)
     future = loop.submit(sleeper)

@@ -14,7 +14,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::calls;
-use crate::event_loop::{Bell, Driven, Driver, Job, LoopCore};
+use crate::event_loop::{Bell, Driven, Driver, LoopCore, Ready};
 use crate::future::{End, FutureCore};
 use crate::gil::{GilCell, GilRefCell, intern, visit_all};
 use crate::waiting::{self, Wait};
@@ -47,6 +47,15 @@ pub struct Portal {
 pub struct Start {
     pub future: Py<FutureCore>,
     pub context: Py<PyAny>,
+}
+
+impl Start {
+    /// Whether its task can take the first step while it is made, which saves asyncio's bookkeeping for tasks that
+    /// wait for one.
+    pub fn may_be_eager(&self, py: Python<'_>) -> bool {
+        let portal = self.future.get().portal(py);
+        portal.is_some_and(|portal| portal.get().may_start_eagerly(py))
+    }
 }
 
 /// A call that was accepted.
@@ -87,9 +96,8 @@ impl Portal {
         self.native.as_ref()?.get().runner_for(py, future)
     }
 
-    /// The task that runs right now, if a caller runs the loop to wait for this call.
-    pub fn current_task_for(&self, py: Python<'_>, future: &FutureCore) -> Option<Py<PyAny>> {
-        self.runner_for(py, future)?;
+    /// The task that runs right now. A call without a task that has begun is in its first step, if there is one at all.
+    pub fn current_task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let current = calls::current_task(py).ok()?.call1((&self.event_loop,));
         current
             .ok()
@@ -164,10 +172,12 @@ impl Portal {
         let this = slf.get();
         let future = start.future.clone_ref(py);
         let sent = match &this.native {
-            Some(native) => LoopCore::leave(native.bind(py), Job::Start(start)).map(|bell| Sent {
-                bell,
-                interrupt: None,
-            }),
+            Some(native) => {
+                LoopCore::leave(native.bind(py), Ready::Start(start)).map(|bell| Sent {
+                    bell,
+                    interrupt: None,
+                })
+            }
             None => this.leave(slf, start),
         };
         sent.inspect_err(|_| Self::forget(slf, future.get()))
@@ -206,7 +216,7 @@ impl Portal {
         Self::begin(py, start, false);
     }
 
-    /// The same, on the thread that runs the loop. `eagerly`: its first step is taken now, where that is possible.
+    /// The same. `eagerly`: its first step is taken now, where that is possible.
     pub fn begin(py: Python<'_>, start: Start, eagerly: bool) {
         let future = start.future.into_bound(py);
         let this = future.get();

@@ -31,8 +31,8 @@ use pyo3::{PyTraverseError, PyVisit};
 use self::drive::Shared;
 pub use self::drive::{Driven, Driver};
 use self::executors::WorkLink;
-pub use self::queue::{Bell, Job, Step};
-use self::queue::{Ready, Timer};
+use self::queue::Timer;
+pub use self::queue::{Bell, Ready, Step};
 pub use self::shortcuts::prepare as prepare_shortcuts;
 use crate::calls;
 use crate::descriptors::{Descriptors, Direction, Watcher, file_descriptor};
@@ -46,9 +46,9 @@ pub struct LoopCore {
     ready: GilRefCell<VecDeque<Ready>>,
     timers: GilRefCell<Timers<Timer>>,
     descriptors: GilRefCell<Descriptors>,
-    inbox: Inbox<Job, Bell>,
+    inbox: Inbox<Ready, Bell>,
     /// The inbox's other buffer, empty between two looks.
-    jobs: GilCell<Vec<Job>>,
+    jobs: GilCell<Vec<Ready>>,
     /// None once closed.
     poller: GilCell<Option<Arc<Poller>>>,
     /// What the watchdog sees of it.
@@ -76,7 +76,7 @@ pub struct LoopCore {
 
 impl LoopCore {
     /// Leaves a job, from any thread. The bell is to be rung by the caller, when it suits.
-    pub fn leave(slf: &Bound<'_, Self>, job: Job) -> PyResult<Option<Bell>> {
+    pub fn leave(slf: &Bound<'_, Self>, job: Ready) -> PyResult<Option<Bell>> {
         slf.get().inbox.push(job).map_err(|_| closed())
     }
 
@@ -151,7 +151,7 @@ impl LoopCore {
             // Nobody sleeps, and calls made one after the other run in that order, whichever method made them.
             slf.get().push(py, ready);
         } else {
-            Bell::ring(Self::leave(slf, Job::Run(ready))?);
+            Bell::ring(Self::leave(slf, ready)?);
         }
         Ok(())
     }
@@ -479,7 +479,7 @@ impl LoopCore {
     /// thread sleeps.
     fn _add_callback_signalsafe(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
         let ready = Ready::Standard(handle.clone().unbind());
-        Bell::ring(Self::leave(slf, Job::Run(ready))?);
+        Bell::ring(Self::leave(slf, ready)?);
         Ok(())
     }
 
@@ -504,9 +504,9 @@ impl LoopCore {
         let ready = std::mem::take(&mut *self.ready.borrow_mut(py));
         let timers = self.timers.borrow_mut(py).clear();
         let descriptors = std::mem::take(&mut *self.descriptors.borrow_mut(py));
-        drop((ready, timers, descriptors));
-        for job in self.inbox.close() {
-            if let Job::Start(start) = job {
+        drop((timers, descriptors));
+        for job in ready.into_iter().chain(self.inbox.close()) {
+            if let Ready::Start(start) = job {
                 // Its portal tells the caller; here is the last chance to close the coroutine.
                 start.future.get().close_unstarted(py)?;
             }

@@ -29,6 +29,8 @@ pub enum Ready {
     Io(u64, Direction),
     /// A step of an object of ours, see [`Step`].
     Native(Py<PyAny>, RunStep),
+    /// A call whose task is made, and takes its first step, when its turn comes.
+    Start(Start),
 }
 
 /// What an object of ours does in the loop's next turn. What it raises goes to the loop's exception handler.
@@ -44,12 +46,6 @@ pub type RunStep = fn(&Bound<'_, PyAny>, &Bound<'_, LoopCore>) -> PyResult<()>;
 pub enum Timer {
     Handle(Py<TimerHandle>),
     Standard(Py<PyAny>),
-}
-
-/// What other threads leave for the loop.
-pub enum Job {
-    Run(Ready),
-    Start(Start),
 }
 
 /// What ends a sleep of the loop, with or without an interpreter.
@@ -88,6 +84,7 @@ impl Ready {
             Ready::Completion(future, _) => future.bind(py).clone().into_any(),
             Ready::Io(key, direction) => event_loop.queued_watcher(py, *key, *direction),
             Ready::Native(object, _) => object.bind(py).clone(),
+            Ready::Start(start) => start.future.bind(py).clone().into_any(),
         }
     }
 
@@ -105,7 +102,11 @@ impl Ready {
         let step = match self {
             Ready::Handle(handle) => handle.get().callback(py),
             Ready::Step(step, _) => Some(step.bind(py).clone()),
-            Ready::Standard(_) | Ready::Completion(..) | Ready::Io(..) | Ready::Native(..) => None,
+            Ready::Standard(_)
+            | Ready::Completion(..)
+            | Ready::Io(..)
+            | Ready::Native(..)
+            | Ready::Start(_) => None,
         };
         step.is_some_and(|step| {
             step.getattr_opt(intern!(py, "__self__"))
@@ -127,6 +128,10 @@ impl Ready {
             }
             Ready::Io(..) => Ok(()),
             Ready::Native(object, _) => visit.call(object),
+            Ready::Start(start) => {
+                visit.call(&start.future)?;
+                visit.call(&start.context)
+            }
         }
     }
 }

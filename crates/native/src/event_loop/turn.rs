@@ -13,7 +13,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::LoopCore;
-use super::queue::{Bell, Job, Ready};
+use super::queue::{Bell, Ready};
 use crate::calls;
 use crate::future::{FutureCore, is_main_thread};
 use crate::gil::intern;
@@ -206,8 +206,8 @@ impl LoopCore {
         for job in jobs.drain(..) {
             self.heartbeat.beat();
             match job {
-                Job::Run(ready) => self.push(py, ready),
-                Job::Start(start) => Portal::start(py, start),
+                Ready::Start(start) if !start.may_be_eager(py) => Portal::start(py, start),
+                ready => self.push(py, ready),
             }
         }
         self.jobs.set(py, jobs);
@@ -235,6 +235,10 @@ impl LoopCore {
             Ready::Completion(future, task) => FutureCore::complete(future.bind(py), task.bind(py)),
             Ready::Io(key, direction) => Self::tell(slf, key, direction),
             Ready::Native(object, step) => Self::run_native(slf, object.bind(py), step),
+            Ready::Start(start) => {
+                Portal::begin(py, start, true);
+                Ok(())
+            }
         }
     }
 

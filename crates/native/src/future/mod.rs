@@ -506,7 +506,7 @@ impl FutureCore {
         if task.is_none() && self.outcome.state() == State::Running {
             // It may be in its first step, and that be taken while the task is made.
             let portal = self.portal.bind(py)?;
-            return portal.get().current_task_for(py, self);
+            return portal.get().current_task(py);
         }
         task
     }
