@@ -21,6 +21,7 @@ MANY = 10_000
 MILLION = 1_000_000
 
 EVALUATE_MANY = f"{NATIVE}, evaluate_many"
+SUBMIT_MANY = f"{NATIVE}, submit_many"
 MAP = f"{NATIVE}, map"
 
 Submit = Callable[[], Future]
@@ -42,6 +43,7 @@ def measure(quick: bool) -> list[Table]:
         loop = opened.bridges[NATIVE].loop
         ways = {
             **{name: partial(submit_and_collect, submit) for name, submit in submits.items()},
+            SUBMIT_MANY: partial(submit_many, loop),
             EVALUATE_MANY: partial(evaluate_many, loop),
             MAP: partial(map_many, loop),
             **{waiting(name): partial(submit_and_wait, submits[name]) for name in waits},
@@ -77,7 +79,12 @@ def submit_and_wait(submit: Submit, many: int) -> None:
 
 
 def evaluate_many(loop: AsyncioThreadLoop, many: int) -> None:
-    loop.evaluate_many(trivial() for _ in repeat(None, many))
+    loop.evaluate_many([trivial() for _ in repeat(None, many)])
+
+
+def submit_many(loop: AsyncioThreadLoop, many: int) -> None:
+    for future in loop.submit_many([trivial() for _ in repeat(None, many)]):
+        future.result()
 
 
 def map_many(loop: AsyncioThreadLoop, many: int) -> None:

@@ -320,7 +320,8 @@ class AsyncioThreadLoop(BridgeCore, concurrent.futures.Executor):  # type: ignor
         """Runs many coroutines at once and returns their results, in order.
 
         `coros` may be lazy, even endless but for the work it does on demand: with `limit` at most so many of them are
-        pulled and unfinished at any time. It is iterated on the calling thread.
+        pulled and unfinished at any time. It is iterated on the calling thread. A collection without `limit` and
+        `progress` is handed over in one go, as by `submit_many`.
 
         The first failure stops the pulling and cancels the rest; when their cleanup is done, or its grace of 1 second
         is over, the first error in input order is raised. With `return_exceptions=True` errors are results.

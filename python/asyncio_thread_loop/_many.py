@@ -163,6 +163,8 @@ def evaluate_many(
     progress: bool | Callable[[int, int | None], object] | None,
 ) -> list[T]:
     timeout = _check(loop, "evaluate_many", coros, timeout, ("limit", limit))
+    if limit is None and not progress and isinstance(coros, Collection):
+        return _evaluate_together(loop, coros, timeout, return_exceptions)
     flight = _InFlight(loop, coros, limit, timeout)
     futures: list[Future[T]] = []
     failed = False
@@ -177,15 +179,72 @@ def evaluate_many(
                 futures += flight.pull()
     except BaseException as error:
         trouble = flight.abandon()
-        if trouble is not None and isinstance(error, TimeoutError | KeyboardInterrupt):
-            error.add_note(trouble)
+        if isinstance(error, TimeoutError | KeyboardInterrupt):
+            _with_note(error, trouble)
         raise
     if failed:
-        before = {future for future in futures if _failed(future)}
-        flight.abandon()
-        # Others may have been failing already when the cancellation reached them.
-        next(future for future in futures if future in before or _failed_uncancelled(future)).result()
-    return [_outcome(future) if return_exceptions else future.result() for future in futures]
+        _raise_the_first(futures, flight.abandon)
+    return _results(futures, return_exceptions)
+
+
+class _Together:
+    """Calls that were submitted in one go, as those who look for what a thread waits for see them."""
+
+    def __init__(self, futures: list[Future[Any]], ended: Future[bool]) -> None:
+        self._futures = futures
+        self._ended = ended
+
+    @property
+    def unfinished(self) -> list[Future[Any]]:
+        return [future for future in self._futures if not future.done()]
+
+    def done(self) -> bool:
+        return self._ended.done()
+
+
+def _evaluate_together(
+    loop: AsyncioThreadLoop, coros: Collection[Awaitable[T]], timeout: float | None, return_exceptions: bool
+) -> list[T]:
+    """`evaluate_many` without anything to do on the way: one hand-over, one wait."""
+    deadline = Deadline(timeout)
+    futures, ended = loop._submit_together(coros, not return_exceptions)
+
+    def abandon() -> str | None:
+        return loop._cancel_within_grace(list(futures))
+
+    try:
+        with Waiting(loop._portal, _Together(futures, ended), timeout is not None):
+            failed = ended.result(deadline.left())
+    except TimeoutError:
+        raise _with_note(deadline.error(), abandon()) from None
+    except BaseException as error:
+        trouble = abandon()
+        if isinstance(error, KeyboardInterrupt):
+            _with_note(error, trouble)
+        raise
+    if failed:
+        _raise_the_first(futures, abandon)
+    return _results(futures, return_exceptions)
+
+
+def _with_note(error: BaseException, trouble: str | None) -> BaseException:
+    if trouble is not None:
+        error.add_note(trouble)
+    return error
+
+
+def _raise_the_first(futures: list[Future[Any]], abandon: Callable[[], object]) -> None:
+    """Abandons what hasn't ended after a failure, and raises the first in input order."""
+    before = {future for future in futures if _failed(future)}
+    abandon()
+    # Others may have been failing already when the cancellation reached them.
+    next(future for future in futures if future in before or _failed_uncancelled(future)).result()
+
+
+def _results(futures: list[Future[T]], return_exceptions: bool) -> list[T]:
+    if return_exceptions:
+        return [_outcome(future) for future in futures]
+    return [future.result() for future in futures]
 
 
 def map(

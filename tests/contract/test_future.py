@@ -130,6 +130,75 @@ def test_as_completed_of_finished_work(loop):
     assert {future.result() for future in concurrent.futures.as_completed(futures, WAIT)} == set(range(5))
 
 
+@pytest.fixture(params=["ours", "standard"])
+def condition(request):
+    """The condition of a future, of either kind: they behave the same."""
+    return (Future() if request.param == "ours" else concurrent.futures.Future())._condition
+
+
+def test_the_condition_of_a_future_excludes_other_threads(condition):
+    def try_to_acquire():
+        return condition.acquire(blocking=False), condition.acquire(timeout=0.01)
+
+    with condition:
+        assert Caller(try_to_acquire).outcome() == (False, False)
+        with condition:
+            assert condition.acquire(blocking=False)
+            condition.release()
+        assert Caller(try_to_acquire).outcome() == (False, False)
+        waits = Caller(condition.acquire)
+        assert waits.is_alive()
+    assert waits.outcome()
+
+
+def test_the_condition_of_a_future_wakes_those_who_wait(condition):
+    told = []
+
+    def wait():
+        with condition, condition:
+            waiting.release()
+            assert condition.wait_for(lambda: told, WAIT)
+            told.append("heard")
+        return told
+
+    waiting = threading.Semaphore(0)
+    first, second = Caller(wait), Caller(wait)
+    assert waiting.acquire(timeout=WAIT)
+    assert waiting.acquire(timeout=WAIT)
+    with condition:
+        told.append("told")
+        condition.notify()
+        condition.notify_all()
+    assert first.outcome() == second.outcome() == ["told", "heard", "heard"]
+    with condition:
+        assert condition.wait(0.001) is False
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda condition: condition.release(),
+        lambda condition: condition.notify(),
+        lambda condition: condition.notify_all(),
+        lambda condition: condition.wait(0),
+        lambda condition: condition.wait_for(bool, 0),
+    ],
+)
+def test_the_condition_of_a_future_must_be_held(condition, use):
+    with pytest.raises(RuntimeError, match="un-acquired"):
+        use(condition)
+    with condition, pytest.raises(RuntimeError, match="un-acquired"):
+        Caller(use, condition).outcome()
+
+
+@pytest.mark.parametrize("timeout", [{"timeout": -2}, {"blocking": False, "timeout": 1}])
+def test_the_condition_of_a_future_refuses_odd_timeouts(condition, timeout):
+    with pytest.raises(ValueError, match="timeout"):
+        condition.acquire(**timeout)
+    assert condition.acquire(timeout=threading.TIMEOUT_MAX)
+    condition.release()
+
+
 def test_wrap_future_in_another_loop(loop):
     async def use():
         values = await asyncio.gather(*[asyncio.wrap_future(loop.submit(echo, n)) for n in range(10)])

@@ -58,14 +58,26 @@ try:
     with make_loop(exit_timeout=0.1) as loop:
         futures = [loop.submit(asyncio.sleep(3600)) for _ in range(3)]
         condition = futures[0]._condition  # As `concurrent.futures.wait` asks for it.
-        notify_all = condition.notify_all
+        notify_all = threading.Condition.notify_all
+        waits = threading.Event()
 
-        def interrupted():
-            condition.notify_all = notify_all
-            signal.raise_signal(signal.SIGINT)
-            notify_all()
+        def wait():
+            with condition:
+                waits.set()
+                condition.wait(20)
 
-        condition.notify_all = interrupted
+        def interrupted(self):
+            try:
+                if self._lock is condition:
+                    threading.Condition.notify_all = notify_all
+                    signal.raise_signal(signal.SIGINT)
+            finally:
+                notify_all(self)
+
+        threading.Thread(target=wait).start()
+        waits.wait(20)
+        with condition:  # To be had again as soon as the thread waits.
+            threading.Condition.notify_all = interrupted
         loop.submit(block())
         blocked.wait(20)
 except KeyboardInterrupt:

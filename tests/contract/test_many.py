@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextvars
 import inspect
 import itertools
 import queue
@@ -10,7 +11,7 @@ import threading
 
 import pytest
 
-from asyncio_thread_loop import Future
+from asyncio_thread_loop import Future, LoopClosedError
 
 from .harness import WAIT, Caller, Sleeper, answer, echo, forever
 
@@ -337,6 +338,130 @@ def test_progress_without_its_library_says_what_to_install(loop, monkeypatch):
 
 
 # map
+
+
+# Lists, which are handed over in one go
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, iter])
+def test_a_first_failure_of_many_is_raised_whatever_holds_them(loop, kind):
+    sleeper = Sleeper()
+    with pytest.raises(ValueError, match="first"):
+        loop.evaluate_many(kind([sleeper(), fail(ValueError("first"))]))
+    assert sleeper.cancelled.is_set() or not sleeper.started.is_set()
+
+
+def test_one_of_a_list_that_is_cancelled_by_itself_ends_the_call(loop):
+    async def cancel_yourself():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(60)
+
+    with pytest.raises(concurrent.futures.CancelledError):
+        loop.evaluate_many([cancel_yourself(), forever()])
+
+
+def test_a_caller_of_many_sees_the_end_of_the_loop(make_loop, gate):
+    loop = make_loop(exit_timeout=None).start()
+    sleeper = Sleeper()
+    caller = Caller(loop.evaluate_many, [sleeper(), answer()])
+    assert sleeper.started.wait(WAIT)
+    loop.shutdown()
+    assert isinstance(caller.error(), concurrent.futures.CancelledError)
+
+
+def test_results_of_a_list_are_there_however_late_each_is(loop):
+    async def after(turns):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return turns
+
+    assert loop.evaluate_many([after(n % 7) for n in range(500)]) == [n % 7 for n in range(500)]
+
+
+def test_many_are_submitted_and_their_futures_given_in_order(loop):
+    futures = loop.submit_many([echo(n) for n in range(100)])
+    assert all(type(future) is Future for future in futures)
+    assert [future.result(WAIT) for future in futures] == list(range(100))
+    assert [future.result(WAIT) for future in loop.submit_many(echo(n) for n in range(3))] == [0, 1, 2]
+    assert loop.submit_many([]) == []
+
+
+def test_many_run_each_in_a_copy_of_the_callers_context(loop):
+    variable = contextvars.ContextVar("variable", default="default")
+
+    async def change(value):
+        before = variable.get()
+        variable.set(value)
+        await asyncio.sleep(0)
+        return before, variable.get()
+
+    variable.set("of the caller")
+    futures = loop.submit_many([change(1), change(2)])
+    assert [future.result(WAIT) for future in futures] == [("of the caller", 1), ("of the caller", 2)]
+    assert variable.get() == "of the caller"
+
+
+def test_an_error_of_one_of_many_says_where_they_were_submitted(loop):
+    for future in loop.submit_many([fail(ValueError("one")), fail(ValueError("two"))]):
+        (note,) = future.exception(WAIT).__notes__
+        assert "test_an_error_of_one_of_many" in note
+    with pytest.raises(ValueError, match="one") as raised:
+        loop.evaluate_many([fail(ValueError("one"))])
+    (note,) = raised.value.__notes__
+    assert "test_an_error_of_one_of_many" in note
+
+
+@pytest.mark.parametrize("call", ["submit_many", "evaluate_many"])
+def test_if_one_of_many_is_refused_none_is_run(loop, call):
+    meter = Meter()
+    coroutines = [meter.work(1), meter.work(2)]
+    with pytest.raises(TypeError, match="awaitable was expected"):
+        getattr(loop, call)([coroutines[0], "rubbish", coroutines[1]])
+    assert [inspect.getcoroutinestate(coroutine) for coroutine in coroutines] == 2 * ["CORO_CLOSED"]
+    loop.evaluate(answer())
+    assert meter.started == 0
+
+
+def test_an_iterable_that_raises_has_none_of_its_items_submitted(loop):
+    meter = Meter()
+    made = []
+
+    def items():
+        made.append(meter.work(1))
+        yield made[0]
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        loop.submit_many(items())
+    assert inspect.getcoroutinestate(made[0]) == "CORO_CLOSED"
+    with pytest.raises(TypeError):
+        loop.submit_many(5)
+
+
+def test_many_are_refused_by_a_closed_loop_and_closed(make_loop):
+    loop = make_loop()
+    coroutine = answer()
+    with pytest.raises(LoopClosedError):
+        loop.submit_many([coroutine])
+    assert inspect.getcoroutinestate(coroutine) == "CORO_CLOSED"
+
+
+def test_many_may_be_submitted_on_the_thread_of_the_loop(loop):
+    async def submit():
+        futures = loop.submit_many([echo(1), echo(2)])
+        return await asyncio.gather(*map(asyncio.wrap_future, futures))
+
+    assert loop.evaluate(submit()) == [1, 2]
+
+
+def test_each_of_many_can_be_cancelled_alone(loop):
+    first, second = Sleeper(), Sleeper()
+    futures = loop.submit_many([first(), second()])
+    assert first.started.wait(WAIT)
+    assert futures[0].cancel_and_wait(WAIT)
+    assert not futures[1].done()
+    assert futures[1].cancel_and_wait(WAIT)
+
 
 
 def test_map_yields_results_in_order(loop):

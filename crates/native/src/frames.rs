@@ -40,6 +40,13 @@ impl Origin {
         }
     }
 
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            code: self.code.clone_ref(py),
+            instruction: self.instruction,
+        }
+    }
+
     /// `File "app.py", line 3, in main`
     pub fn describe(&self, py: Python<'_>) -> PyResult<String> {
         let code = self.code.bind(py);

@@ -20,6 +20,7 @@
 //! No protocol between threads lives here: those are in `asyncio-thread-loop-core`.
 
 mod allocation;
+mod batch;
 mod boundary;
 mod bridge;
 mod buffer;

@@ -5,9 +5,9 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use super::FutureCore;
+use super::{Condition, FutureCore};
 use crate::calls;
-use crate::frames::{self, Origin};
+use crate::frames;
 use crate::gil::intern;
 use crate::portal::Portal;
 
@@ -125,14 +125,17 @@ impl FutureCore {
             }
         }
         drop(this.work.take(py));
+        if let Some(batch) = this.batch(py) {
+            let failed = this.cancelled() || this.failed(py);
+            called = called.and(batch.get().one_ended(py, failed));
+        }
         called
     }
 
     /// Adds the note that says where the work was submitted.
     fn note_origin(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
-        if let Some(code) = self.origin.take(py) {
-            let instruction = self.instruction.get(py);
-            Origin { code, instruction }.note(py, exception);
+        if let Some(origin) = self.origin(py) {
+            origin.note(py, exception);
         }
     }
 
@@ -150,7 +153,7 @@ impl FutureCore {
         };
         let condition = condition.map(|condition| condition.into_bound(py));
         if let Some(condition) = &condition {
-            condition.call_method0(intern!(py, "acquire"))?;
+            condition.get().lock(py, None)?;
         }
         Ok(ConditionGuard(condition))
     }
@@ -189,7 +192,7 @@ impl FutureCore {
 }
 
 /// The condition of a future, held if there is one.
-pub(super) struct ConditionGuard<'py>(Option<Bound<'py, PyAny>>);
+pub(super) struct ConditionGuard<'py>(Option<Bound<'py, Condition>>);
 
 impl ConditionGuard<'_> {
     pub(super) fn is_held(&self) -> bool {
@@ -198,18 +201,14 @@ impl ConditionGuard<'_> {
 
     pub(super) fn release(self) -> PyResult<()> {
         match &self.0 {
-            Some(condition) => condition
-                .call_method0(intern!(condition.py(), "release"))
-                .map(drop),
+            Some(condition) => condition.get().unlock(),
             None => Ok(()),
         }
     }
 
     pub(super) fn notify_and_release(self) -> PyResult<()> {
         let notified = match &self.0 {
-            Some(condition) => condition
-                .call_method0(intern!(condition.py(), "notify_all"))
-                .map(drop),
+            Some(condition) => condition.get().tell_all(condition.py()),
             None => Ok(()),
         };
         self.release().and(notified)

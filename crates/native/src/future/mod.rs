@@ -4,6 +4,7 @@
 //! What several threads do to a future at once is decided by [`Outcome`]; every transition is made under the GIL
 //! and runs no Python code between looking and acting.
 
+mod condition;
 mod ending;
 mod waiting;
 
@@ -17,9 +18,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 
+pub use self::condition::Condition;
 pub use self::ending::End;
 use self::ending::call_back;
 pub use self::waiting::{NAP, Waited, deadline, is_main_thread, not_negative, runs_a_loop};
+use crate::batch::Batch;
 use crate::calls;
 use crate::frames::{self, Origin};
 use crate::gil::{GilCell, intern, visit_all};
@@ -34,7 +37,8 @@ pub struct FutureCore {
     /// Where the work runs. None for a future that a user made.
     portal: GilCell<Option<Py<Portal>>>,
     extra: GilCell<Option<Box<Extra>>>,
-    /// Where the work came from, taken apart to save eight bytes: the code, and the instruction in it.
+    /// Where the work came from, taken apart to save eight bytes: the code, and the instruction in it. Of one of many
+    /// calls that somebody waits for together it is their `Batch`, which knows more.
     origin: GilCell<Option<Py<PyAny>>>,
     instruction: GilCell<i32>,
     /// Its place on the portal's roster.
@@ -59,7 +63,7 @@ impl Default for FutureCore {
 /// What few futures need.
 #[derive(Default)]
 struct Extra {
-    condition: Option<Py<PyAny>>,
+    condition: Option<Py<Condition>>,
     /// Objects of `concurrent.futures.wait` and `as_completed`, to be told under the condition.
     waiters: Option<Py<PyList>>,
     callbacks: Vec<Py<PyAny>>,
@@ -96,6 +100,27 @@ impl FutureCore {
         if let Some(Origin { code, instruction }) = origin {
             self.origin.set(py, Some(code));
             self.instruction.set(py, instruction);
+        }
+    }
+
+    /// Makes it one of many that somebody waits for together.
+    pub fn join(&self, py: Python<'_>, batch: &Bound<'_, Batch>) {
+        self.origin.set(py, Some(batch.clone().into_any().unbind()));
+    }
+
+    fn batch<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Batch>> {
+        let origin = self.origin.bind(py)?;
+        origin.cast_into_exact().ok()
+    }
+
+    /// Where the work came from.
+    fn origin(&self, py: Python<'_>) -> Option<Origin> {
+        match self.batch(py) {
+            Some(batch) => batch.get().origin().map(|origin| origin.clone_ref(py)),
+            None => Some(Origin {
+                code: self.origin.clone_ref(py)?,
+                instruction: self.instruction.get(py),
+            }),
         }
     }
 
@@ -166,6 +191,10 @@ impl FutureCore {
     /// Nobody will ask for this one's exception, and nobody is to be told.
     pub fn hush(&self, py: Python<'_>) {
         self.with_extra(py, |extra| extra.retrieved = true);
+    }
+
+    fn failed(&self, py: Python<'_>) -> bool {
+        self.extra.is_some(py) && self.with_extra(py, |extra| extra.failed)
     }
 
     fn value(&self, py: Python<'_>) -> Py<PyAny> {
@@ -434,19 +463,35 @@ impl FutureCore {
     }
 
     #[getter]
-    fn _state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        calls::string(py, self.state_name())
+    fn _state<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        // The very strings that `concurrent.futures` compares it with.
+        match self.outcome.state() {
+            State::Pending => intern!(py, "PENDING"),
+            State::Running => intern!(py, "RUNNING"),
+            State::Cancelled => intern!(py, "CANCELLED"),
+            State::CancelledAndNotified => intern!(py, "CANCELLED_AND_NOTIFIED"),
+            State::Finished => intern!(py, "FINISHED"),
+        }
     }
 
     #[getter]
-    fn _condition(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn _condition(&self, py: Python<'_>) -> PyResult<Py<Condition>> {
         if !self.is_done() {
             // `concurrent.futures.wait` asks for it, and would wait for what never happens here.
             self.check_fork(py)?;
             self.check_thread(py, "a wait (`concurrent.futures.wait`, `as_completed`)")?;
         }
-        let fresh = calls::condition(py)?.call0()?.unbind();
-        // Making it ran Python code: another thread may have been faster, and its condition counts.
+        let made = self.with_extra(py, |extra| {
+            extra
+                .condition
+                .as_ref()
+                .map(|condition| condition.clone_ref(py))
+        });
+        if let Some(condition) = made {
+            return Ok(condition);
+        }
+        let fresh = Py::new(py, Condition::new())?;
+        // Making it may have run the garbage collector, and that anything: the first condition counts.
         Ok(self.with_extra(py, |extra| {
             extra.condition.get_or_insert(fresh).clone_ref(py)
         }))
@@ -454,15 +499,19 @@ impl FutureCore {
 
     #[getter]
     fn _waiters(&self, py: Python<'_>) -> Py<PyList> {
-        let fresh = PyList::empty(py).unbind();
-        self.with_extra(py, |extra| extra.waiters.get_or_insert(fresh).clone_ref(py))
+        let made = self.with_extra(py, |extra| {
+            extra.waiters.as_ref().map(|waiters| waiters.clone_ref(py))
+        });
+        made.unwrap_or_else(|| {
+            let fresh = PyList::empty(py).unbind();
+            self.with_extra(py, |extra| extra.waiters.get_or_insert(fresh).clone_ref(py))
+        })
     }
 
     /// The exception of failed work, without asking for it: if nobody does, it will be reported.
     #[getter]
     fn _failure(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let failed = self.extra.is_some(py) && self.with_extra(py, |extra| extra.failed);
-        (failed && self.is_done()).then(|| self.value(py))
+        (self.failed(py) && self.is_done()).then(|| self.value(py))
     }
 
     /// How long ago the work was submitted, in seconds to a hundredth or two. None if it never was.
@@ -477,11 +526,9 @@ impl FutureCore {
     /// Where the work was submitted. None for `evaluate`, which is still there.
     #[getter]
     fn _origin(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        let Some(code) = self.origin.clone_ref(py) else {
-            return Ok(None);
-        };
-        let instruction = self.instruction.get(py);
-        Origin { code, instruction }.describe(py).map(Some)
+        self.origin(py)
+            .map(|origin| origin.describe(py))
+            .transpose()
     }
 
     /// Whether the calling thread is the one that is to finish it.
@@ -517,8 +564,11 @@ impl FutureCore {
         let class = slf.get_type().name()?;
         let state = match this.outcome.state() {
             State::Finished => {
-                let failed = this.extra.is_some(py) && this.with_extra(py, |extra| extra.failed);
-                let verb = if failed { "raised" } else { "returned" };
+                let verb = if this.failed(py) {
+                    "raised"
+                } else {
+                    "returned"
+                };
                 format!(
                     "finished {verb} {}",
                     this.value(py).bind(py).get_type().name()?
