@@ -97,6 +97,11 @@ bench *args: (_install main) _need-peers
     cargo build --quiet --release -p asyncio-thread-loop-core --example handover
     CARGO_TARGET_DIR="{{ target }}" {{ bin }}/python -m benches "$@"
 
+# measure the event loop, interleaved with other loops; arguments go to the benchmarks
+bench-io *args: (_install main) _need-peers
+    cargo build --quiet --release -p asyncio-thread-loop-core --example load
+    CARGO_TARGET_DIR="{{ target }}" {{ bin }}/python -m benches.io "$@"
+
 # open and close 1,000 loops, make a million calls: threads, descriptors and memory must not grow
 leaks *args: (_install main)
     {{ bin }}/python -m benches.leaks "$@"
@@ -131,7 +136,7 @@ docs: (_install main) (_need "docs")
 wheel: (_wheels found)
 
 # everything, as before a release
-ci: _checks (bench "--quick") test
+ci: _checks (bench "--quick") (bench-io "--quick") test
 
 # What doesn't mind company; the benchmarks do, and the tests keep all processors busy.
 [parallel]

@@ -46,7 +46,7 @@ ALL = PLACED | STEADY | SINGLE
 PATIENCE = 400
 QUICK_PATIENCE = 60
 
-COMPARED = ("uvloop", "rloop", "anyio", "asgiref", "fsspec", "synchronicity", "aiohttp")
+COMPARED = ("uvloop", "rloop", "aiofastnet", "anyio", "asgiref", "fsspec", "synchronicity", "aiohttp")
 
 
 def main() -> int:

@@ -28,11 +28,13 @@ TIME_SLEEP = "time.sleep"
 
 RUNNERS = {CREATE_TASK: asyncio.SelectorEventLoop, CREATE_TASK_NATIVE: EventLoop}
 
-#: `just bench` builds it: crates/core/examples/handover.rs.
-HANDOVER_PROGRAM = (
-    Path(os.environ.get("CARGO_TARGET_DIR") or Path(__file__).parent.parent / "target")
-    / "release/examples/handover"
+#: Where programs of crates/core/examples are when they have been built.
+EXAMPLES = (
+    Path(os.environ.get("CARGO_TARGET_DIR") or Path(__file__).parent.parent / "target") / "release/examples"
 )
+
+#: `just bench` builds it.
+HANDOVER_PROGRAM = EXAMPLES / "handover"
 
 
 @contextmanager

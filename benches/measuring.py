@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
+from math import nan
 from typing import Any, Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -57,19 +58,26 @@ class Took(NamedTuple):
     seconds: float
     voluntary: float
     involuntary: float
+    #: Seconds of processor, where they are counted.
+    processor: float = nan
 
 
 @dataclass
 class Turns:
-    """What one way took in each round, per repetition: seconds and context switches of the whole process."""
+    """What one way took in each round, per repetition: seconds, context switches and processor time of the process."""
 
     seconds: list[float] = field(default_factory=list)
     voluntary: list[float] = field(default_factory=list)
     involuntary: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
 
     @property
     def microseconds(self) -> float:
         return 1e6 * statistics.median(self.seconds)
+
+    @property
+    def processor_microseconds(self) -> float:
+        return 1e6 * statistics.median(self.processor)
 
     @property
     def switches(self) -> tuple[float, float, float]:
@@ -85,10 +93,17 @@ class Turns:
         """How many times longer this way takes: the median of what each round says."""
         return statistics.median(mine / its for mine, its in zip(self.seconds, other.seconds, strict=True))
 
+    def processor_times(self, other: Turns) -> float:
+        """The same of processor time."""
+        return statistics.median(
+            mine / its for mine, its in zip(self.processor, other.processor, strict=True)
+        )
+
     def add(self, took: Took, repetitions: int) -> None:
         self.seconds.append(took.seconds / repetitions)
         self.voluntary.append(took.voluntary / repetitions)
         self.involuntary.append(took.involuntary / repetitions)
+        self.processor.append(took.processor / repetitions)
 
 
 def in_turns(ways: Mapping[str, Way], rounds: int, repetitions: int) -> dict[str, Turns]:

@@ -43,9 +43,14 @@ LINES = [
 
 def write(report: Report) -> None:
     plots.draw(report, IMAGES, ["call", "job", "waiting", "threads"], ["svg"])
-    text = README.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n\n{section(report)}\n{END}{after}")
+    replace(README, BEGIN, END, section(report))
+
+
+def replace(page: Path, begin: str, end: str, section: str) -> None:
+    """Writes a section anew, between the comments that mark it."""
+    text = page.read_text()
+    before, after = text.split(begin)[0], text.split(end)[1]
+    page.write_text(f"{before}{begin}\n\n{section}\n{end}{after}")
 
 
 def section(report: Report) -> str:

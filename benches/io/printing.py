@@ -1,0 +1,35 @@
+"""What all cases come to, on a terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table as Printed
+
+from ..printing import console
+from .comparison import PEERS, Comparison
+
+
+def show(comparisons: list[Comparison]) -> None:
+    """A row for each case: ours against its peers, and whether what is required holds."""
+    printed = Printed(title="EventLoop's rate and processor time, of its peers'", title_justify="left")
+    printed.add_column(no_wrap=True)
+    for peer in PEERS:
+        printed.add_column(peer, justify="right")
+    printed.add_column("load waits", justify="right")
+    printed.add_column("required")
+    printed.add_column("")
+    for each in comparisons:
+        ratios = (each.ratio(peer) for peer in PEERS)
+        times, verdict = each.case.times, each.verdict
+        colour = {"holds": "green", "-": "default"}.get(verdict, "red")
+        printed.add_row(
+            each.case.row,
+            *(f"{ratio.rate:.2f} {ratio.processor:.2f}" if ratio else "-" for ratio in ratios),
+            "-" if each.waits is None else f"{each.waits:.0%}",
+            f"{times:.2f} {1 / times:.2f}",
+            f"[{colour}]{verdict}[/]",
+        )
+    console.print()
+    console.print(printed)
+    console.print(
+        "load waits: the part of the time in which it had nothing to do; near 0 it is what is measured"
+    )
