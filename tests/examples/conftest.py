@@ -2,13 +2,11 @@
 
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from installed import not_installed
-from postgres_server import PostgresServer, postgres_programs
+from postgres_server import PostgresServer, postgres_server
 from redis_server import redis_server
 from running_examples import serve_example, serving
 
@@ -45,17 +43,8 @@ def port_nobody_listens_on() -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    programs = postgres_programs()
-    if programs is None:
-        not_installed("PostgreSQL's server", "postgresql")
-    # Not pytest's tmp_path: only its owner may enter that, and its name may be too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
-        server = PostgresServer(programs, Path(folder))
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

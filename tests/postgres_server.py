@@ -4,9 +4,30 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from running_examples import SECONDS, environment
+from installed import not_installed
+
+SECONDS = 60
+
+
+@contextmanager
+def postgres_server() -> Iterator["PostgresServer"]:
+    """A PostgreSQL server that runs."""
+    programs = postgres_programs()
+    if programs is None:
+        not_installed("PostgreSQL's server", "postgresql")
+    # Not pytest's tmp_path: only its owner may enter that, and its name may be too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        server = PostgresServer(programs, Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 class PostgresServer:
@@ -34,7 +55,10 @@ class PostgresServer:
         done = subprocess.run(
             [self.programs / program, f"--pgdata={self.folder / 'data'}", *args],
             cwd=self.folder,
-            env=environment({"LC_ALL": "C"}),
+            env={
+                **{name: os.environ[name] for name in os.environ if not name.startswith("PG")},
+                "LC_ALL": "C",
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
