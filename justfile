@@ -102,7 +102,7 @@ bench-io *args: (_install main) _need-peers
     cargo build --quiet --release -p asyncio-thread-loop-core --example load
     CARGO_TARGET_DIR="{{ target }}" {{ bin }}/python -m benches.io "$@"
 
-# open and close 1,000 loops, make a million calls: threads, descriptors and memory must not grow
+# a million calls, 1,000 loops, 100,000 connections: threads, descriptors and memory must not grow
 leaks *args: (_install main)
     {{ bin }}/python -m benches.leaks "$@"
 

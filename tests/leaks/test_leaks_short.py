@@ -1,6 +1,7 @@
 """The short form of `python -m benches.leaks`."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,45 @@ def run(*args):
 
 
 def test_many_calls_and_openings_leave_nothing_behind():
-    done = run("-W", "default", "-m", "benches.leaks", "--cycles", "100", "--calls", "50000")
+    done = run("-W", "default", "-m", "benches.leaks", "calls", "--cycles", "100", "--calls", "50000")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "GREW" not in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command to make a certificate")
+def test_connections_that_end_in_every_way_leave_nothing_behind():
+    done = run("-W", "default", "-m", "benches.leaks", "connections", "--connections", "6000")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert {line.split("  ")[0] for line in done.stdout.splitlines() if " after " in line} == {
+        "3,000 x TCP, streams",
+        "3,000 x TCP, protocol and sock_*",
+        "1,200 x Unix, streams",
+        "300 x TLS, streams",
+    }
+    assert "GREW" not in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command to make a certificate")
+@pytest.mark.parametrize(
+    "leak", ["[number]", "os.open(os.devnull, os.O_RDONLY)"], ids=["objects", "descriptors"]
+)
+def test_a_leak_with_each_tenth_connection_is_found(leak):
+    script = f"""
+import itertools, os, sys
+from benches import connections, leaks
+kept, count, end = [], itertools.count(), connections.Serving.end
+def leak(serving):
+    number = next(count)
+    if number % 10 == 0:
+        kept.append({leak})
+    end(serving)
+connections.Serving.end = leak
+sys.argv = ["leaks", "connections", "--connections", "1600"]
+sys.exit(leaks.main())
+"""
+    done = run("-c", script)
+    assert (done.returncode, done.stderr) == (1, ""), done.stdout
+    assert "GREW" in done.stdout
 
 
 @pytest.mark.parametrize(
