@@ -55,10 +55,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether what is required holds, or against whom it is missed. A dash if they couldn't be measured."""
+        """Whether what is required holds, or against whom it is missed. Nothing if they couldn't be measured."""
         required = self.required
         missed = [peer for peer, each in required.items() if not all(one.holds for one in each)]
-        return f"missed: {', '.join(missed)}" if missed else "holds" if required else "-"
+        return f"missed: {', '.join(missed)}" if missed else "holds" if required else ""
 
     def stated(self) -> dict[str, Any]:
         """As it is saved."""

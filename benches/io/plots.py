@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ..plots import (
@@ -20,7 +20,7 @@ from ..plots import (
     PEERS,
     SHARPNESS,
     STYLE,
-    frameless,
+    name_rows,
     panels,
     sign,
 )
@@ -42,7 +42,7 @@ PICTURES = {
     "scheduling": ("Scheduling, threads, processes", lambda row: row["load waits"] is None),
 }
 
-NAMES = 200
+NAMES = 235
 
 
 def draw(report: Report, directory: Path, kinds: Iterable[str] = ("svg", "png")) -> None:
@@ -61,7 +61,7 @@ def draw(report: Report, directory: Path, kinds: Iterable[str] = ("svg", "png"))
 
 def picture(title: str, rows: list[dict]) -> Figure:
     """Rate and processor time of each loop, times uvloop's: better is right of the line in one, left in the other."""
-    figure, axes = panels(f"{title}: times uvloop", [len(rows) + 2], across=2, names=NAMES)
+    figure, axes = panels(f"{title}: times uvloop", [len(rows)], across=2, names=NAMES)
     for axis, what, better in ((axes[0], "per s", "more"), (axes[1], "processor, µs", "less")):
         for place, row in enumerate(reversed(rows)):
             least = row["loops"][UVLOOP][what]
@@ -78,19 +78,30 @@ def picture(title: str, rows: list[dict]) -> Figure:
         axis.grid(axis="x", color=FAINT)
         kind = "rate" if what == "per s" else "processor time"
         axis.set_title(f"{kind}: {better} is better", fontweight="normal", fontsize=9, pad=2)
-        names = [row["row"].replace(",", ":", 1) for row in reversed(rows)] if axis is axes[0] else []
-        axis.set_yticks(range(len(names)), names)
-        axis.set_ylim(-0.6, len(rows) + 1.4)
-        frameless(axis)
-    legend(axes[0])
+        axis.hlines(range(len(rows)), *axis.get_xlim(), color=FAINT, linewidth=0.5, zorder=0)
+        name_rows(axis, [row["row"] for row in reversed(rows)])
+    axes[1].set_yticks([])
+    left, bottom, width, height = axes[0].get_position().bounds
+    axes[0].set_position([left, bottom, 0.95 * width, height])
+    legend(figure)
     return figure
 
 
-def legend(axis: Axes) -> None:
+def legend(figure: Figure) -> None:
     handles = [
-        axis.plot([], [], marker, color=colour, label=loop)[0] for loop, (colour, marker) in LOOKS.items()
+        Line2D([], [], linestyle="", marker=marker, color=colour, label=loop)
+        for loop, (colour, marker) in LOOKS.items()
     ]
-    axis.legend(handles=handles[::-1], loc="upper left", fontsize=8, frameon=False, ncols=5, columnspacing=1)
+    figure.legend(
+        handles=handles[::-1],
+        loc="upper right",
+        bbox_to_anchor=(1, 1 - 16 / (INCH * figure.get_figheight())),
+        fontsize=8,
+        frameon=False,
+        ncols=len(handles),
+        columnspacing=1,
+        handletextpad=0,
+    )
 
 
 if __name__ == "__main__":

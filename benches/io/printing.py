@@ -15,17 +15,17 @@ def show(comparisons: list[Comparison]) -> None:
     for peer in PEERS:
         printed.add_column(peer, justify="right")
     printed.add_column("load waits", justify="right")
-    printed.add_column("required")
+    printed.add_column("required", justify="right")
     printed.add_column("")
     for each in comparisons:
         ratios = (each.ratio(peer) for peer in PEERS)
-        times, verdict = each.case.times, each.verdict
-        colour = {"holds": "green", "-": "default"}.get(verdict, "red")
+        verdict = each.verdict
+        colour = "green" if verdict == "holds" else "red"
         printed.add_row(
             each.case.row,
             *(f"{ratio.rate:.2f} {ratio.processor:.2f}" if ratio else "-" for ratio in ratios),
-            "-" if each.waits is None else f"{each.waits:.0%}",
-            f"{times:.2f} {1 / times:.2f}",
+            "" if each.waits is None else f"{each.waits:.0%}",
+            f"{each.case.times:g}",
             f"[{colour}]{verdict}[/]",
         )
     console.print()

@@ -12,6 +12,9 @@ from . import plots
 from .comparison import PEERS
 from .loops import OURS, UVLOOP
 
+NAMES = ("uvloop", "rloop", "aiofastnet")
+PICTURES = [(name, title) for name, (title, _) in plots.PICTURES.items()]
+
 PAGE = IMAGES.parent / "guide/event-loop.md"
 BEGIN, END = "<!-- the numbers of a run, written by `just bench-io --readme` -->", "<!-- so far -->"
 
@@ -25,8 +28,14 @@ def section(report: Report) -> str:
     machine = report["machine"]
     lines = [
         f"This is the run of {report['date']} on {machine['machine']}, {machine['system']}, CPython",
-        f"{machine['CPython']}, uvloop {machine['uvloop']} and aiofastnet {machine.get('aiofastnet', 'none')}:",
+        f"{machine['CPython']}, {', '.join(f'{name} {machine[name]}' for name in NAMES if name in machine)}.",
+        "The last column says whether what is required holds: at least uvloop's rate and at most its processor time,",
+        "in some rows 1.2 times better; with TLS also no worse than aiofastnet on uvloop.",
         "",
+        *(
+            f"![{title}: rates and processor times of loops, times uvloop's](../images/{name}.svg)\n"
+            for name, title in PICTURES
+        ),
         f"| | {OURS} | {UVLOOP} | of {' | of '.join(PEERS)} | |",
         f"|---|---|---|{'---|' * len(PEERS)}---|",
         *(f"| {' | '.join(cells(row))} |" for row in report["comparisons"]),
