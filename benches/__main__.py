@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import signal
@@ -12,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from . import calls, faces, futures, iteration, jobs, life, memory, size, threads, throughput
 from .measuring import in_fresh_process
+from .options import answered, command, put
 from .report import FREE, PINNED, stated
 
 #: Where the processor matters, both placements are shown: two processors make every wake-up dearer, one makes
@@ -69,45 +68,21 @@ def main() -> int:
         for table in tables:
             printing.show(placement, table)
             report["tables"].append(stated(name, placement, table))
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    if options.plot is not None:
-        from . import plots
-
-        plots.draw(report, options.plot)
-    if options.readme:
-        from . import readme
-
-        readme.write(report)
+    put(report, options, __package__)
     return 1 if failed else 0
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(ALL)}; default: all"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds: shows that it works, not how fast it is"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
-    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the numbers there, as PNG and SVG")
-    parser.add_argument(
-        "--readme", action="store_true", help="write the README's numbers, and draw its pictures"
-    )
+    parser = command("python -m benches", __doc__, ALL, "write the README's numbers, and draw its pictures")
     parser.add_argument(
         "--cpu",
         type=int,
         metavar="N",
         help="only pinned to this processor; default: freely placed, then pinned to one",
     )
-    options = parser.parse_args()
-    for name in options.names:
-        if name not in ALL:
-            parser.error(f"{name} isn't one of {', '.join(ALL)}")
+    options = answered(parser, ALL)
     if options.cpu is not None and options.cpu not in os.sched_getaffinity(0):
         parser.error(f"there is no processor {options.cpu} to run on")
-    options.names = options.names or list(ALL)
     return options
 
 

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
-from math import nan
+from math import isnan, nan
 from typing import Any, Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -122,9 +122,13 @@ def _fitting(way: Way, seconds: float) -> int:
     """How often it can be done in so many seconds. Warms it up, too."""
     repetitions = 1
     while True:
-        took = _timed(way, repetitions).seconds
-        if took > seconds / 4:
-            return max(1, round(repetitions * seconds / took))
+        took = _timed(way, repetitions)
+        spent = took.seconds
+        if not isnan(took.processor):
+            # While others run nothing is done: a turn may take up to three times as long.
+            spent = max(took.processor, spent / 3)
+        if spent > seconds / 4:
+            return max(1, round(repetitions * seconds / spent))
         repetitions *= 4
 
 

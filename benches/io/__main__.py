@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
 from datetime import date
-from pathlib import Path
 
 from .. import printing as terminal
 from ..__main__ import machine
+from ..options import among, answered, command, put
 from ..report import stated
 from . import printing
 from .cases import TITLES, groups
@@ -21,7 +20,7 @@ from .programs import LOAD, Failed, Places, Programs
 
 #: Rounds, and seconds of a turn.
 THOROUGH = (15, 0.2)
-QUICK = (3, 0.02)
+QUICK = (2, 0.01)
 
 
 def main() -> int:
@@ -49,49 +48,29 @@ def main() -> int:
             everything += comparisons
     printing.show(everything)
     report["comparisons"] = [each.stated() for each in everything]
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    if options.plot is not None:
-        from . import plots
-
-        plots.draw(report, options.plot)
-    if options.readme:
-        from . import readme
-
-        readme.write(report)
+    put(report, options, __package__)
     return 1 if failed else 0
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benches.io", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(TITLES)}; default: all"
+    parser = command(
+        "python -m benches.io",
+        __doc__,
+        TITLES,
+        "write the numbers into the documentation, and draw its pictures",
     )
     parser.add_argument(
         "--against",
         action="append",
         metavar="LOOP",
-        help=f"compare with this loop only; may be repeated; of {', '.join(LOOPS)}; default: all",
+        help=f"compare with this loop only; may be repeated; of {'; '.join(LOOPS)}; default: all",
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds: shows that it works, not how fast it is"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
-    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the numbers there, as PNG and SVG")
-    parser.add_argument(
-        "--readme",
-        action="store_true",
-        help="write the numbers into the documentation, and draw its pictures",
-    )
-    options = parser.parse_args()
-    for given, known in ((options.names, TITLES), (options.against or [], LOOPS)):
-        for name in given:
-            if name not in known:
-                parser.error(f"{name} isn't one of {', '.join(known)}")
-    if not LOAD.exists():
-        parser.error(f"{LOAD} hasn't been built (`just bench-io` does)")
-    options.names = options.names or list(TITLES)
+    options = answered(parser, TITLES)
     options.against = options.against or list(LOOPS)
+    among(parser, options.against, LOOPS)
+    loaded = any(case.load for _, cases in groups(options.names) for case in cases)
+    if loaded and not LOAD.exists():
+        parser.error(f"{LOAD} hasn't been built (`just bench-io` does)")
     return options
 
 

@@ -57,7 +57,7 @@ class Comparison:
     def verdict(self) -> str:
         """Whether what is required holds, or against whom it is missed. Nothing if they couldn't be measured."""
         required = self.required
-        missed = [peer for peer, each in required.items() if not all(one.holds for one in each)]
+        missed = [peer.split(",")[0] for peer, each in required.items() if not all(one.holds for one in each)]
         return f"missed: {', '.join(missed)}" if missed else "holds" if required else ""
 
     def stated(self) -> dict[str, Any]:

@@ -11,8 +11,8 @@ OURS = "EventLoop"
 STANDARD = "standard loop"
 UVLOOP = "uvloop"
 RLOOP = "rloop"
-AIOFASTNET = "aiofastnet on standard"
-AIOFASTNET_UVLOOP = "aiofastnet on uvloop"
+AIOFASTNET = "aiofastnet, standard"
+AIOFASTNET_UVLOOP = "aiofastnet, uvloop"
 
 
 def ours() -> Factory:

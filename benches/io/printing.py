@@ -7,16 +7,19 @@ from rich.table import Table as Printed
 from ..printing import console
 from .comparison import PEERS, Comparison
 
+#: What the table needs, where no terminal says how much there is.
+WIDTH = 136
+
 
 def show(comparisons: list[Comparison]) -> None:
     """A row for each case: ours against its peers, and whether what is required holds."""
     printed = Printed(title="EventLoop's rate and processor time, of its peers'", title_justify="left")
     printed.add_column(no_wrap=True)
     for peer in PEERS:
-        printed.add_column(peer, justify="right")
+        printed.add_column(peer, justify="right", no_wrap=True)
     printed.add_column("load waits", justify="right")
     printed.add_column("required", justify="right")
-    printed.add_column("")
+    printed.add_column("", no_wrap=True)
     for each in comparisons:
         ratios = (each.ratio(peer) for peer in PEERS)
         verdict = each.verdict
@@ -29,6 +32,8 @@ def show(comparisons: list[Comparison]) -> None:
             f"[{colour}]{verdict}[/]",
         )
     console.print()
+    if not console.is_terminal:
+        console.width = WIDTH
     console.print(printed)
     console.print(
         "load waits: the part of the time in which it had nothing to do; near 0 it is what is measured"

@@ -156,28 +156,35 @@ def test_many_requests_at_once_are_all_answered_right(run, contexts):
     assert run(main()) == [2 * number for number in range(500)]
 
 
+class Holding:
+    """A handler that answers only when it is cancelled."""
+
+    def __init__(self):
+        self.entered, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    async def handle(self, request):
+        self.entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+
+async def answer(request):
+    return web.Response(text="answered")
+
+
 def test_a_request_that_takes_too_long_is_given_up_on_both_sides(run):
     async def main():
-        entered, cancelled = asyncio.Event(), asyncio.Event()
-
-        async def hold(request):
-            entered.set()
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                cancelled.set()
-                raise
+        holding = Holding()
 
         async def stall(request):
             response = web.StreamResponse()
             await response.prepare(request)
             await response.write(b"the beginning")
-            await hold(request)
+            await holding.handle(request)
 
-        async def answer(request):
-            return web.Response(text="answered")
-
-        routes = [web.get("/hold", hold), web.get("/stall", stall), web.get("/answer", answer)]
+        routes = [web.get("/hold", holding.handle), web.get("/stall", stall), web.get("/answer", answer)]
         async with serving(*routes) as address, aiohttp.ClientSession() as session:
             for path, timeout in (
                 ("/hold", aiohttp.ClientTimeout(total=0.2)),
@@ -187,10 +194,8 @@ def test_a_request_that_takes_too_long_is_given_up_on_both_sides(run):
                     async with session.get(address + path, timeout=timeout) as response:
                         assert await response.content.readexactly(13) == b"the beginning"
                         await response.read()
-                await entered.wait()
-                await cancelled.wait()
-                entered.clear()
-                cancelled.clear()
+                await holding.cancelled.wait()
+                holding.cancelled.clear()
             async with session.get(address + "/answer") as response:
                 return await response.text()
 
@@ -199,19 +204,9 @@ def test_a_request_that_takes_too_long_is_given_up_on_both_sides(run):
 
 def test_a_cancelled_request_leaves_the_session_usable(run):
     async def main():
-        entered, cancelled = asyncio.Event(), asyncio.Event()
+        holding = Holding()
 
-        async def hold(request):
-            entered.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                cancelled.set()
-
-        async def answer(request):
-            return web.Response(text="answered")
-
-        routes = [web.get("/hold", hold), web.get("/answer", answer)]
+        routes = [web.get("/hold", holding.handle), web.get("/answer", answer)]
         connector = aiohttp.TCPConnector(limit=1)
         async with serving(*routes) as address, aiohttp.ClientSession(connector=connector) as session:
 
@@ -219,12 +214,12 @@ def test_a_cancelled_request_leaves_the_session_usable(run):
                 async with session.get(address + path) as response:
                     return await response.text()
 
-            holding = asyncio.create_task(ask("/hold"))
-            await entered.wait()
-            holding.cancel()
+            asking = asyncio.create_task(ask("/hold"))
+            await holding.entered.wait()
+            asking.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await holding
-            await cancelled.wait()
+                await asking
+            await holding.cancelled.wait()
             return await ask("/answer")
 
     assert run(main()) == "answered"
