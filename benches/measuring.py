@@ -122,14 +122,18 @@ def _fitting(way: Way, seconds: float) -> int:
     """How often it can be done in so many seconds. Warms it up, too."""
     repetitions = 1
     while True:
-        took = _timed(way, repetitions)
-        spent = took.seconds
-        if not isnan(took.processor):
-            # While others run nothing is done: a turn may take up to three times as long.
-            spent = max(took.processor, spent / 3)
+        # Twice, before it is taken to be slow: it may only have been held up.
+        if (spent := _spent(way, repetitions)) > seconds / 4:
+            spent = min(spent, _spent(way, repetitions))
         if spent > seconds / 4:
             return max(1, round(repetitions * seconds / spent))
         repetitions *= 4
+
+
+def _spent(way: Way, repetitions: int) -> float:
+    """Seconds that count: processor time where it is known, or a third of all, if others held it up for longer."""
+    took = _timed(way, repetitions)
+    return took.seconds if isnan(took.processor) else max(took.processor, took.seconds / 3)
 
 
 def _in_turns(ways: Mapping[str, Way], rounds: int, repetitions: Mapping[str, int]) -> dict[str, Turns]:

@@ -2,12 +2,11 @@
 
 import asyncio
 import functools
-import shutil
 import socket
 import ssl
-import subprocess
 
 import pytest
+from self_signed import self_signed
 
 SIZE = 1_000_000
 
@@ -167,19 +166,9 @@ def test_names_are_resolved(run):
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory):
     """TLS contexts of a server with a self-signed certificate and of a client that trusts it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the openssl command to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout {key.name} "
-        f"-out {certificate.name} -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost".split(),
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    certificate = self_signed(tmp_path_factory.mktemp("tls"))
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(certificate, key)
+    server.load_cert_chain(certificate)
     client = ssl.create_default_context(cafile=certificate)
     return server, client
 
