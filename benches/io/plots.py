@@ -39,7 +39,7 @@ LOOKS = {
 #: What is drawn, in which order its groups come.
 PICTURES = {
     "io": ("I/O", lambda row: row["load waits"] is not None),
-    "scheduling": ("Scheduling, threads, processes", lambda row: row["load waits"] is None),
+    "scheduling": ("Scheduling and processes", lambda row: row["load waits"] is None),
 }
 
 NAMES = 235
@@ -95,7 +95,7 @@ def legend(figure: Figure) -> None:
     figure.legend(
         handles=handles[::-1],
         loc="upper right",
-        bbox_to_anchor=(1, 1 - 16 / (INCH * figure.get_figheight())),
+        bbox_to_anchor=(1, 1 - 21 / (INCH * figure.get_figheight())),
         fontsize=8,
         frameon=False,
         ncols=len(handles),
