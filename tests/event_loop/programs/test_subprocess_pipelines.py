@@ -15,7 +15,10 @@ PIPE = asyncio.subprocess.PIPE
 
 @contextlib.asynccontextmanager
 async def pipeline(*commands, **options):
-    """Start `a | b | c`: the standard output of each is the standard input of the next. Gives the processes."""
+    """Start `a | b | c`: the standard output of each is the standard input of the next. Gives the processes.
+
+    They are to end by themselves: to kill one that has just ended would take its exit status from asyncio.
+    """
     processes = []
     source = PIPE
     try:
@@ -33,10 +36,12 @@ async def pipeline(*commands, **options):
                         os.close(end)
             source = reading
         yield processes
-    finally:
+    except BaseException:
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+        raise
+    finally:
         await asyncio.gather(*(process.wait() for process in processes))
 
 
