@@ -69,9 +69,7 @@ impl StreamTransport {
     pub fn write_all_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if !this.may_write(py, "writelines")? {
-            return Ok(());
-        }
+        this.check_may_write(py, "writelines")?;
         let mut lines = Vec::new();
         for line in data.try_iter()? {
             let line = line?;
@@ -105,7 +103,8 @@ impl StreamTransport {
     fn write_first(slf: &Bound<'_, Self>, method: &str, data: &[u8]) -> PyResult<Option<usize>> {
         let py = slf.py();
         let this = slf.get();
-        if !this.may_write(py, method)? || data.is_empty() || this.drops_write(py)? {
+        this.check_may_write(py, method)?;
+        if data.is_empty() || this.drops_write(py)? {
             return Ok(None);
         }
         if !this.buffer.borrow_mut(py).is_empty() {
@@ -233,7 +232,7 @@ impl StreamTransport {
     }
 
     /// Refuses to write after the end, or into a file that is being sent.
-    fn may_write(&self, py: Python<'_>, method: &str) -> PyResult<bool> {
+    fn check_may_write(&self, py: Python<'_>, method: &str) -> PyResult<()> {
         if self.is_at_eof(py) {
             return Err(calls::builtin_error::<PyRuntimeError>(format!(
                 "Cannot call {method}() after write_eof()"
@@ -244,7 +243,7 @@ impl StreamTransport {
                 "unable to {method}; sendfile is in progress"
             )));
         }
-        Ok(true)
+        Ok(())
     }
 
     pub fn pause_protocol_if_full(slf: &Bound<'_, Self>) -> PyResult<()> {
