@@ -463,7 +463,6 @@ def test_each_of_many_can_be_cancelled_alone(loop):
     assert futures[1].cancel_and_wait(WAIT)
 
 
-
 def test_map_yields_results_in_order(loop):
     assert list(loop.map(echo, range(20))) == list(range(20))
 

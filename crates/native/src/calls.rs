@@ -11,7 +11,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
-use crate::event_loop::LoopCore;
 use crate::future::FutureCore;
 use crate::gil::{GilOnceCell, intern};
 
@@ -32,22 +31,6 @@ pub fn call_method_with_context<'py, const N: usize>(
         let returned =
             ffi::PyObject_VectorcallMethod(name.as_ptr(), pointers.as_ptr(), N - 1, names.as_ptr());
         Bound::from_owned_ptr_or_err(py, returned)
-    }
-}
-
-/// `asyncio.Future(loop=event_loop)`
-pub fn create_future<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
-    static NAMES: GilOnceCell<Py<PyTuple>> = GilOnceCell::new();
-    let py = event_loop.py();
-    let names = NAMES.get_or_try_init(py, || {
-        PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind)
-    })?;
-    let args = [event_loop.as_ptr()];
-    // SAFETY: one live reference, which is the one named; the returned reference is ours.
-    unsafe {
-        let class = asyncio_future(py)?.as_ptr();
-        let future = ffi::PyObject_Vectorcall(class, args.as_ptr(), 0, names.as_ptr());
-        Bound::from_owned_ptr_or_err(py, future)
     }
 }
 
@@ -208,7 +191,6 @@ macro_rules! imported {
 
 imported! {
     asyncio_task: PyType = "asyncio", "Task";
-    asyncio_future: PyType = "asyncio", "Future";
     asyncio_tasks: PyAny = "asyncio", "tasks";
     copy_future_state: PyAny = "asyncio.futures", "_copy_future_state";
     asyncio_futures: PyAny = "asyncio", "futures";
@@ -219,7 +201,6 @@ imported! {
     buffered_protocol: PyType = "asyncio", "BufferedProtocol";
     socket_transport: PyType = "asyncio_thread_loop._transports", "SocketTransport";
     transport_socket: PyType = "asyncio.trsock", "TransportSocket";
-    inet_ntop: PyAny = "socket", "inet_ntop";
     format_callback_source: PyAny = "asyncio.format_helpers", "_format_callback_source";
     format_handle: PyAny = "asyncio.base_events", "_format_handle";
     cancelled_error: PyType = "concurrent.futures", "CancelledError";

@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `bridge` | `submit` and `evaluate` |
+//! | `bridge`, `batch` | `submit` and `evaluate`, of one call and of many |
 //! | `portal` | the way into one running loop |
 //! | `future`, `allocation` | the Rust half of `Future`, and how to make many |
 //! | `faces` | what the synchronous faces of `to_sync` do at every call |
@@ -14,11 +14,12 @@
 //! | `waiting` | which loop's thread waits for which loop, and what would be a deadlock |
 //! | `watchdog` | a thread that says what holds the loop |
 //! | `boundary`, `frames` | where calls came from, tracebacks without this library |
-//! | `buffer` | memory of Python objects |
+//! | `address`, `buffer` | addresses of sockets, memory of Python objects |
 //! | `gil`, `calls` | cells under the GIL, cheap calls into Python |
 //!
 //! No protocol between threads lives here: those are in `asyncio-thread-loop-core`.
 
+mod address;
 mod allocation;
 mod batch;
 mod boundary;

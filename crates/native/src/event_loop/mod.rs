@@ -34,6 +34,7 @@ use self::executors::WorkLink;
 use self::queue::Timer;
 pub use self::queue::{Bell, Ready, Step};
 pub use self::shortcuts::prepare as prepare_shortcuts;
+pub use self::tasks::create_future;
 use crate::calls;
 use crate::descriptors::{Descriptors, Direction, Watcher, file_descriptor};
 use crate::future::FutureCore;

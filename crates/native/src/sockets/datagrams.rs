@@ -7,7 +7,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView};
 
-use super::{Address, family, system};
+use super::{family, system};
+use crate::address::Address;
 use crate::buffer::fill_scratch;
 use crate::calls;
 use crate::gil::intern;

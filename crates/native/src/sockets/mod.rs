@@ -5,7 +5,6 @@
 //! never block; any other object, and whatever is out of the ordinary, by its own methods, which also know what to
 //! raise.
 
-mod address;
 mod datagrams;
 mod system;
 pub mod wait;
@@ -19,9 +18,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySlice, PyString, PyTuple};
 
-use self::address::Address;
 pub use self::datagrams::{receive_datagrams, send_datagram};
 pub use self::wait::Wait;
+use crate::address::Address;
 use crate::buffer::{NewBytes, fill_scratch};
 use crate::calls;
 use crate::descriptors::Direction::{Read, Write};

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use libc::c_int;
 use pyo3::prelude::*;
 
-use super::address::Address;
+use crate::address::Address;
 use crate::calls;
 
 /// A broken connection is an error of the call, never a signal.

@@ -6,9 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::calls;
 use crate::descriptors::Direction;
-use crate::event_loop::LoopCore;
+use crate::event_loop::{LoopCore, create_future};
 use crate::gil::{GilCell, intern};
 
 /// Awaited once, it ends when the socket may be ready. The operation is tried again then and not before, so a task that
@@ -45,7 +44,7 @@ impl Wait {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = event_loop.py();
         let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
-        let future = calls::create_future(event_loop)?.unbind();
+        let future = create_future(event_loop)?.unbind();
         let waiting = (socket, future.clone_ref(py));
         LoopCore::wait(event_loop, fd, direction, waiting, has_just_failed)?;
         let wait = Self {

@@ -2,15 +2,16 @@
 //!
 //! What is rare is left to asyncio's `_accept_connection`: debug mode, and errors, which it meets again.
 
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::address::{Address, accept};
 use super::socket;
 use super::stream::StreamTransport;
+use crate::address::Address;
 use crate::calls;
 use crate::descriptors::{Direction, Watch};
 use crate::event_loop::{LoopCore, Step};
@@ -162,9 +163,10 @@ impl Listener {
         let (family, protocol) = (this.family, this.protocol);
         let socket = calls::socket_type(py)?.call1((family, kind, protocol, fd.as_raw_fd()))?;
         let _ = fd.into_raw_fd(); // It is the object's.
-        let peer = match peer.to_python(py)? {
-            Some(peer) => peer,
-            None => socket.call_method0("getpeername")?,
+        let peer = if Address::is_told(this.family) {
+            peer.to_python(py)?
+        } else {
+            socket.call_method0("getpeername")?
         };
         let accepted = Accepted {
             listener: slf.clone().unbind(),
@@ -225,4 +227,18 @@ impl Accepted {
         StreamTransport::begin(&transport, None)?;
         Ok(transport.into_any())
     }
+}
+
+/// A connection that waits, as a descriptor that doesn't block and isn't inherited, and from whom.
+fn accept(fd: RawFd) -> io::Result<(OwnedFd, Address)> {
+    let mut peer = Address::unknown();
+    let (address, length) = peer.for_writing();
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the address is valid for writes.
+    let accepted = unsafe { libc::accept4(fd, address, length, flags) };
+    if accepted < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the system call just made this descriptor.
+    Ok((unsafe { OwnedFd::from_raw_fd(accepted) }, peer))
 }

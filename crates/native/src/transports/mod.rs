@@ -4,7 +4,6 @@
 //! rare is Python, in `_transports.py`. They are told of their descriptors by the loop without a Python call in between,
 //! and keep the GIL during their system calls: none of them blocks, and letting go of it costs more than most of them.
 
-mod address;
 mod buffer;
 mod listener;
 mod reading;

@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::address::Address;
 use super::buffer::WriteBuffer;
 use super::reading::MAX_SIZE;
 use super::socket;
 use super::writing::Limits;
+use crate::address::Address;
 use crate::calls;
 use crate::descriptors::{Direction, Watch};
 use crate::event_loop::{LoopCore, Step};
@@ -195,10 +195,8 @@ impl StreamTransport {
             return Ok(());
         };
         let address = match address {
-            Some(address) => match address.to_python(py)? {
-                None => socket.call_method0(py, "getsockname").ok(),
-                Some(address) => Some(address.unbind()),
-            },
+            Some(address) if address.is_of_the_internet() => Some(address.to_python(py)?.unbind()),
+            Some(_) => socket.call_method0(py, "getsockname").ok(),
             None => None,
         };
         let extra = self.extra.bind(py);

@@ -4,6 +4,7 @@
 
 use std::mem::{self, offset_of};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::RawFd;
 
 use libc::{
     AF_INET, AF_INET6, AF_UNIX, c_int, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6,
@@ -29,6 +30,20 @@ impl Address {
             storage: unsafe { mem::zeroed() },
             length: socklen_of::<sockaddr_storage>(),
         }
+    }
+
+    /// Of this side of a connection. None if the system doesn't tell.
+    pub fn of(fd: RawFd) -> Option<Self> {
+        let mut found = Self::unknown();
+        let (address, length) = found.for_writing();
+        // SAFETY: the address is valid for writes.
+        let told = unsafe { libc::getsockname(fd, address, length) };
+        (told == 0).then_some(found)
+    }
+
+    /// Whether it stays the same while the socket is open.
+    pub fn is_of_the_internet(&self) -> bool {
+        matches!(c_int::from(self.storage.ss_family), AF_INET | AF_INET6)
     }
 
     /// Whether the addresses that sockets of this family receive from are told.
