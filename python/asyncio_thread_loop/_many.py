@@ -178,9 +178,7 @@ def evaluate_many(
                 told()
                 futures += flight.pull()
     except BaseException as error:
-        trouble = flight.abandon()
-        if isinstance(error, TimeoutError | KeyboardInterrupt):
-            _with_note(error, trouble)
+        _note_trouble(error, flight.abandon())
         raise
     if failed:
         _raise_the_first(futures, flight.abandon)
@@ -188,18 +186,27 @@ def evaluate_many(
 
 
 class _Together:
-    """Calls that were submitted in one go, as those who look for what a thread waits for see them."""
+    """Calls that are submitted in one go. Those who look for what a thread waits for see them so, too."""
 
-    def __init__(self, futures: list[Future[Any]], ended: Future[bool]) -> None:
-        self._futures = futures
-        self._ended = ended
+    def __init__(self, loop: AsyncioThreadLoop) -> None:
+        self._loop = loop
+        self.futures: list[Future[Any]] = []
+        #: Ends with all of them, or with the first failure if that is asked for. Its result is whether that was it.
+        self.ended: Future[bool | None] = Future()
+
+    def submit(self, coros: Collection[Awaitable[Any]], stops_at_failure: bool) -> None:
+        self.ended = self._loop._submit_together(coros, stops_at_failure, self.futures)
 
     @property
     def unfinished(self) -> list[Future[Any]]:
-        return [future for future in self._futures if not future.done()]
+        return [future for future in self.futures if not future.done()]
 
     def done(self) -> bool:
-        return self._ended.done()
+        return self.ended.done()
+
+    def abandon(self) -> str | None:
+        """Cancels the rest, whose cleanup gets its grace. Says what kept that from ending."""
+        return self._loop._cancel_within_grace(list(self.futures))
 
 
 def _evaluate_together(
@@ -207,30 +214,25 @@ def _evaluate_together(
 ) -> list[T]:
     """`evaluate_many` without anything to do on the way: one hand-over, one wait."""
     deadline = Deadline(timeout)
-    futures, ended = loop._submit_together(coros, not return_exceptions)
-
-    def abandon() -> str | None:
-        return loop._cancel_within_grace(list(futures))
-
+    together = _Together(loop)
     try:
-        with Waiting(loop._portal, _Together(futures, ended), timeout is not None):
-            failed = ended.result(deadline.left())
-    except TimeoutError:
-        raise _with_note(deadline.error(), abandon()) from None
+        together.submit(coros, not return_exceptions)
+        with Waiting(loop._portal, together, timeout is not None):
+            try:
+                failed = together.ended.result(deadline.left())
+            except TimeoutError:
+                raise deadline.error() from None
     except BaseException as error:
-        trouble = abandon()
-        if isinstance(error, KeyboardInterrupt):
-            _with_note(error, trouble)
+        _note_trouble(error, together.abandon())
         raise
     if failed:
-        _raise_the_first(futures, abandon)
-    return _results(futures, return_exceptions)
+        _raise_the_first(together.futures, together.abandon)
+    return _results(together.futures, return_exceptions)
 
 
-def _with_note(error: BaseException, trouble: str | None) -> BaseException:
-    if trouble is not None:
+def _note_trouble(error: BaseException, trouble: str | None) -> None:
+    if trouble is not None and isinstance(error, TimeoutError | KeyboardInterrupt):
         error.add_note(trouble)
-    return error
 
 
 def _raise_the_first(futures: list[Future[Any]], abandon: Callable[[], object]) -> None:

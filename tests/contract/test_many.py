@@ -360,11 +360,12 @@ def test_one_of_a_list_that_is_cancelled_by_itself_ends_the_call(loop):
         loop.evaluate_many([cancel_yourself(), forever()])
 
 
-def test_a_caller_of_many_sees_the_end_of_the_loop(make_loop, gate):
+def test_a_caller_of_many_sees_the_end_of_the_loop(make_loop):
     loop = make_loop(exit_timeout=None).start()
-    sleeper = Sleeper()
-    caller = Caller(loop.evaluate_many, [sleeper(), answer()])
-    assert sleeper.started.wait(WAIT)
+    first, second = Sleeper(), Sleeper()
+    caller = Caller(loop.evaluate_many, [first(), second()])
+    assert first.started.wait(WAIT)
+    assert second.started.wait(WAIT)
     loop.shutdown()
     assert isinstance(caller.error(), concurrent.futures.CancelledError)
 

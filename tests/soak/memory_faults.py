@@ -67,6 +67,7 @@ class Case:
     def __init__(self, bridge, failed):
         self.bridge = bridge
         self.coroutine = answer()
+        self.coroutines = [self.coroutine]
         self.function = answer
         self.pending = bridge.submit(answer)
         self.called_back = []
@@ -81,6 +82,9 @@ class Case:
 
     def evaluate(self):
         return self.bridge.evaluate(self.coroutine, 0.001)
+
+    def submit_many(self):
+        return self.bridge.submit_many(self.coroutines)[0]
 
     def evaluate_many(self):
         return self.bridge.evaluate_many([self.coroutine], 0.001)
@@ -171,7 +175,7 @@ def attempt(scenario, make_loop, start, length):
                 return "the loop gives wrong results afterwards"
         except BaseException as raised:
             return raised
-        if scenario in {"submit", "evaluate"} or (scenario == "evaluate_many" and error is None):
+        if scenario in {"submit", "submit_many", "evaluate"} or (scenario == "evaluate_many" and error is None):
             # Run, cancelled or refused, but never left behind.
             state = inspect.getcoroutinestate(case.coroutine)
             if state != inspect.CORO_CLOSED:

@@ -108,14 +108,15 @@ impl BridgeCore {
         outcome
     }
 
-    /// Hands over many calls, of which none may be refused: then all are.
+    /// Hands over many calls, of which none may be refused: then all are. Their futures are in `futures` before the first
+    /// is handed over.
     fn send_all<'py>(
         slf: &Bound<'py, Self>,
-        coros: &Bound<'py, PyAny>,
+        mut works: Works<'py>,
+        futures: &Bound<'py, PyList>,
         begin: impl FnOnce(&Bound<'py, Portal>, usize) -> PyResult<Option<Bound<'py, Batch>>>,
-    ) -> PyResult<Vec<Bound<'py, FutureCore>>> {
+    ) -> PyResult<()> {
         let py = slf.py();
-        let mut works = Works::of(coros)?;
         let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
         works.resolve()?;
         let batch = begin(&portal, works.0.len())?;
@@ -130,29 +131,22 @@ impl BridgeCore {
             if let Some(batch) = &batch {
                 future.get().join(py, batch);
             }
+            futures.append(&future)?;
             calls.push((future, context));
         }
         let mut bell = None;
         let mut interrupt = None;
-        for (work, (future, context)) in works.0.iter_mut().zip(&calls) {
-            let sent = Portal::send(&portal, future, context.clone())?;
+        for (work, (future, context)) in works.0.iter_mut().zip(calls) {
+            let sent = Portal::send(&portal, &future, context)?;
             work.accepted();
             bell = bell.or(sent.bell);
             interrupt = interrupt.or(sent.interrupt);
         }
         Bell::ring(bell);
-        let futures = calls
-            .into_iter()
-            .map(|(future, _)| future)
-            .collect::<Vec<_>>();
-        if let Some(interrupt) = interrupt {
-            for future in &futures {
-                FutureCore::cancel(future)?;
-                future.get().hush(py);
-            }
-            return Err(frames::stripped(py, interrupt));
+        match interrupt {
+            None => Ok(()),
+            Some(interrupt) => Err(frames::stripped(py, interrupt)),
         }
-        Ok(futures)
     }
 
     /// Makes `future` that of `coroutine`, on its way through the portal. Returns the context to run it in.
@@ -244,33 +238,41 @@ impl BridgeCore {
         slf: &Bound<'py, Self>,
         coros: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(slf.py(), Self::send_all(slf, coros, |_, _| Ok(None))?)
+        let works = Works::of(coros)?;
+        let futures = calls::list(slf.py())?;
+        if let Err(error) = Self::send_all(slf, works, &futures, |_, _| Ok(None)) {
+            for future in futures.iter() {
+                let future = future.cast::<FutureCore>()?;
+                FutureCore::cancel(future)?;
+                future.get().hush(slf.py());
+            }
+            return Err(error);
+        }
+        Ok(futures)
     }
 
-    /// The same for a caller who waits for all of them, or, if `stops_at_failure`, for the first failure. Returns
-    /// their futures and one that ends then: its result is whether it was a failure.
+    /// The same for a caller who waits for all of them, or, if `stops_at_failure`, for the first failure. Puts their
+    /// futures into `futures`, and returns one that ends then: its result is whether it was a failure.
     fn _submit_together<'py>(
         slf: &Bound<'py, Self>,
         coros: &Bound<'py, PyAny>,
         stops_at_failure: bool,
-    ) -> PyResult<(Bound<'py, PyList>, Bound<'py, FutureCore>)> {
+        futures: &Bound<'py, PyList>,
+    ) -> PyResult<Bound<'py, FutureCore>> {
         let py = slf.py();
+        let works = Works::of(coros)?;
         let ended = new_future(calls::future_type(py)?)?;
-        let futures = Self::send_all(slf, coros, |portal, many| {
-            ended
-                .get()
-                .belong(py, py.None(), portal.clone().unbind(), None);
+        Self::send_all(slf, works, futures, |portal, many| {
+            let portal = portal.clone().unbind();
+            ended.get().belong(py, py.None(), portal, None);
             let origin = Origin::of_caller(py);
             let batch = Batch::new(ended.clone().unbind(), many, stops_at_failure, origin);
             Bound::new(py, batch).map(Some)
         })?;
         if futures.is_empty() {
-            FutureCore::finish(
-                &ended,
-                End::Value(false.into_pyobject(py)?.to_owned().into_any().unbind()),
-            )?;
+            FutureCore::finish(&ended, End::Value(py.None()))?;
         }
-        Ok((PyList::new(py, futures)?, ended))
+        Ok(ended)
     }
 
     /// Runs a coroutine, or any other awaitable, on the loop and returns its result, or raises what it raised.
@@ -418,7 +420,10 @@ struct Works<'py>(Vec<Work<'py>>);
 
 impl<'py> Works<'py> {
     fn of(coros: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let mut works = Self(Vec::with_capacity(coros.len().unwrap_or(0)));
+        if let Ok(coros) = coros.cast_exact::<PyList>() {
+            return Ok(Self(coros.iter().map(|coro| Work::new(&coro)).collect()));
+        }
+        let mut works = Self(Vec::new());
         for coro in coros.try_iter()? {
             works.0.push(Work::new(&coro?));
         }

@@ -10,7 +10,7 @@ use parking_lot::lock_api::RawReentrantMutex;
 use parking_lot::{RawMutex, RawThreadId};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::waiting::{NAP, is_main_thread};
@@ -191,6 +191,12 @@ impl Condition {
             }
         }
         interrupted
+    }
+
+    /// Makes `isinstance(condition, threading.Condition)` true.
+    #[getter]
+    fn __class__<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
+        calls::condition(py)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
