@@ -151,27 +151,27 @@ def test_the_condition_of_a_future_excludes_other_threads(condition):
     assert waits.outcome()
 
 
-def test_the_condition_of_a_future_wakes_those_who_wait(condition):
-    told = []
+@pytest.mark.parametrize("tell", ["notify", "notify_all"])
+def test_the_condition_of_a_future_wakes_those_who_wait(condition, tell):
+    told, waiting = [], threading.Event()
 
     def wait():
         with condition, condition:
-            waiting.release()
-            assert condition.wait_for(lambda: told, WAIT)
-            told.append("heard")
-        return told
+            waiting.set()
+            return condition.wait_for(lambda: told)
 
-    waiting = threading.Semaphore(0)
-    first, second = Caller(wait), Caller(wait)
-    assert waiting.acquire(timeout=WAIT)
-    assert waiting.acquire(timeout=WAIT)
+    waiter = Caller(wait)
+    assert waiting.wait(WAIT)
     with condition:
         told.append("told")
-        condition.notify()
-        condition.notify_all()
-    assert first.outcome() == second.outcome() == ["told", "heard", "heard"]
+        getattr(condition, tell)()
+    assert waiter.outcome() == ["told"]
+
+
+def test_a_wait_for_the_condition_of_a_future_ends_in_time(condition):
     with condition:
         assert condition.wait(0.001) is False
+        assert condition.wait_for(bool, 0.001) is False
 
 
 @pytest.mark.parametrize(

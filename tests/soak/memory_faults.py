@@ -175,7 +175,9 @@ def attempt(scenario, make_loop, start, length):
                 return "the loop gives wrong results afterwards"
         except BaseException as raised:
             return raised
-        if scenario in {"submit", "submit_many", "evaluate"} or (scenario == "evaluate_many" and error is None):
+        if scenario in {"submit", "submit_many", "evaluate"} or (
+            scenario == "evaluate_many" and error is None
+        ):
             # Run, cancelled or refused, but never left behind.
             state = inspect.getcoroutinestate(case.coroutine)
             if state != inspect.CORO_CLOSED:
