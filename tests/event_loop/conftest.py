@@ -37,6 +37,29 @@ def run():
     return run
 
 
+class Records:
+    """Part of a protocol: keeps what it is told, and lets one wait for it."""
+
+    def __init__(self):
+        self.told = []
+        self.changed = asyncio.Event()
+
+    def record(self, *what):
+        self.told.append(what)
+        self.changed.set()
+
+    def pause_writing(self):
+        self.record("paused")
+
+    def resume_writing(self):
+        self.record("resumed")
+
+    async def until(self, condition):
+        while not condition():
+            self.changed.clear()
+            await self.changed.wait()
+
+
 def on(loop_factory):
     """What runs a coroutine on a loop of this kind."""
 

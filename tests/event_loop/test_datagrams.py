@@ -13,7 +13,7 @@ import pytest
 
 from asyncio_thread_loop import EventLoop
 
-from .conftest import on
+from .conftest import Records, on
 
 
 @pytest.fixture
@@ -22,17 +22,7 @@ def run(run_everywhere):
     return run_everywhere
 
 
-class Recorder(asyncio.DatagramProtocol):
-    """Keeps what it is told, and lets one wait for it."""
-
-    def __init__(self):
-        self.told = []
-        self.changed = asyncio.Event()
-
-    def record(self, *what):
-        self.told.append(what)
-        self.changed.set()
-
+class Recorder(Records, asyncio.DatagramProtocol):
     def connection_made(self, transport):
         self.transport = transport
         self.record("made")
@@ -46,19 +36,8 @@ class Recorder(asyncio.DatagramProtocol):
     def connection_lost(self, exc):
         self.record("lost", exc)
 
-    def pause_writing(self):
-        self.record("paused")
-
-    def resume_writing(self):
-        self.record("resumed")
-
-    async def until(self, condition):
-        while not condition(self.told):
-            self.changed.clear()
-            await self.changed.wait()
-
     async def got(self, what, times=1):
-        await self.until(lambda told: sum(each[0] == what for each in told) >= times)
+        await self.until(lambda: sum(each[0] == what for each in self.told) >= times)
         return [each[1:] for each in self.told if each[0] == what]
 
 
@@ -170,7 +149,7 @@ def test_a_refused_datagram_is_told_as_an_error_and_ends_nothing(run):
             nowhere = sock.getsockname()
         client, receiving = await endpoint(remote_addr=nowhere)
         client.sendto(b"to nobody")
-        await receiving.until(lambda told: any(each[0] == "error" for each in told))
+        await receiving.until(lambda: any(each[0] == "error" for each in receiving.told))
         server, serving = await endpoint(local_addr=nowhere)
         while not any(each[0] == "received" for each in serving.told):
             client.sendto(b"to somebody")

@@ -9,6 +9,8 @@ import warnings
 
 import pytest
 
+from .conftest import Records
+
 
 @pytest.fixture
 def run(run_everywhere):
@@ -16,17 +18,7 @@ def run(run_everywhere):
     return run_everywhere
 
 
-class Recorder(asyncio.Protocol):
-    """Keeps what it is told, and lets one wait for it."""
-
-    def __init__(self):
-        self.told = []
-        self.changed = asyncio.Event()
-
-    def record(self, *what):
-        self.told.append(what)
-        self.changed.set()
-
+class Recorder(Records, asyncio.Protocol):
     def connection_made(self, transport):
         self.record("made")
 
@@ -38,17 +30,6 @@ class Recorder(asyncio.Protocol):
 
     def connection_lost(self, exc):
         self.record("lost", type(exc))
-
-    def pause_writing(self):
-        self.record("paused")
-
-    def resume_writing(self):
-        self.record("resumed")
-
-    async def until(self, condition):
-        while not condition():
-            self.changed.clear()
-            await self.changed.wait()
 
     def data(self):
         return b"".join(each[1] for each in self.told if each[0] == "data")
