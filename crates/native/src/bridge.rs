@@ -136,13 +136,16 @@ impl BridgeCore {
         }
         let mut bell = None;
         let mut interrupt = None;
-        for (work, (future, context)) in works.0.iter_mut().zip(calls) {
+        let mut calls = works.0.iter_mut().zip(calls);
+        let sent = calls.try_for_each(|(work, (future, context))| -> PyResult<()> {
             let sent = Portal::send(&portal, &future, context)?;
             work.accepted();
-            bell = bell.or(sent.bell);
-            interrupt = interrupt.or(sent.interrupt);
-        }
-        Bell::ring(bell);
+            bell = bell.take().or(sent.bell);
+            interrupt = interrupt.take().or(sent.interrupt);
+            Ok(())
+        });
+        Bell::ring(bell); // also if not all were sent: some were
+        sent?;
         match interrupt {
             None => Ok(()),
             Some(interrupt) => Err(frames::stripped(py, interrupt)),
