@@ -233,9 +233,9 @@ def test_a_failing_request_harms_no_other(uvicorn, run):
             return await asyncio.gather(*(ask(session, path) for path in paths))
 
     assert run(main()) == [500, 200, 404] * 20
-    assert len(running.found("ZeroDivisionError: on purpose")) == 20
     running.send(signal.SIGTERM)
     assert running.finish() == -signal.SIGTERM
+    assert len(running.found("ZeroDivisionError: on purpose")) == 20
     assert running.found("^left$")
 
 
