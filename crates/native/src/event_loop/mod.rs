@@ -62,6 +62,7 @@ pub struct LoopCore {
     stopping: GilCell<bool>,
     is_closed: GilCell<bool>,
     debug: GilCell<bool>,
+    thread_id: GilCell<Option<Py<PyAny>>>,
     /// Number of the thread that runs the loop, or 0 if none is in `_run_once`.
     thread: GilCell<u64>,
     /// What callers need to run the loop, if they may.
@@ -256,6 +257,7 @@ impl LoopCore {
             wakes: GilCell::new(Wakes::none()),
             minds_signals: GilCell::new(false),
             task_factory: GilCell::new(None),
+            thread_id: GilCell::new(None),
             stopping: GilCell::new(false),
             is_closed: GilCell::new(false),
             debug: GilCell::new(false),
@@ -393,8 +395,19 @@ impl LoopCore {
     }
 
     /// Whether the loop runs, on whichever thread. Here as each task asks.
-    fn is_running(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        Ok(!slf.getattr(intern!(slf.py(), "_thread_id"))?.is_none())
+    fn is_running(&self, py: Python<'_>) -> bool {
+        self.thread_id.is_some(py)
+    }
+
+    /// The number of the thread that runs the loop, None if none does: asyncio's own methods say so.
+    #[getter(_thread_id)]
+    fn get_thread_id(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.thread_id.clone_ref(py)
+    }
+
+    #[setter(_thread_id)]
+    fn set_thread_id(&self, py: Python<'_>, thread_id: Option<Py<PyAny>>) {
+        self.thread_id.set(py, thread_id);
     }
 
     /// Whether the loop is in debug mode. Here for the same reason.
@@ -612,6 +625,7 @@ impl LoopCore {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.task_factory.visit(|factory| visit.call(factory))?;
+        self.thread_id.visit(|thread_id| visit.call(thread_id))?;
         self.shared.visit(|shared| {
             shared
                 .as_ref()

@@ -1,4 +1,5 @@
-//! What `call_soon` and its like mostly do, without PyO3's way of taking arguments, which costs as much as they do.
+//! What `call_soon` and its like mostly do, and what each new task asks, without PyO3's way of being called, which costs as
+//! much as they do.
 //!
 //! Whatever is out of the ordinary is left to the methods as PyO3 has them: a closed loop, debug mode, odd arguments,
 //! errors.
@@ -29,14 +30,9 @@ pub fn prepare(py: Python<'_>) -> PyResult<()> {
     ];
     for (name, whole, shortcut) in shortcuts {
         let method = class.getattr(name)?;
-        // SAFETY: a method of a class of PyO3's is described by a `PyMethodDef` that lives on the heap as long as the
-        // process. Calls look at it each time, with the GIL; the new function is of the kind that its flags tell.
+        // SAFETY: calls look at it each time, with the GIL; the new function is of the kind that its flags tell.
         unsafe {
-            debug_assert_eq!(
-                ffi::Py_TYPE(method.as_ptr()),
-                &raw mut ffi::PyMethodDescr_Type
-            );
-            let def = (*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
+            let def = definition(&method);
             const KIND: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
             if (*def).ml_flags == KIND {
                 whole.set(py, Some((*def).ml_meth.PyCFunctionFastWithKeywords));
@@ -44,8 +40,56 @@ pub fn prepare(py: Python<'_>) -> PyResult<()> {
             }
         }
     }
+    let answers: [(_, ffi::PyCFunction); 2] =
+        [("is_running", is_running), ("get_debug", get_debug)];
+    for (name, answer) in answers {
+        let method = class.getattr(name)?;
+        // SAFETY: as above.
+        unsafe {
+            let def = definition(&method);
+            if (*def).ml_flags == ffi::METH_NOARGS {
+                (*def).ml_meth.PyCFunction = answer;
+            }
+        }
+    }
     Ok(())
 }
+
+/// What a method of a class of PyO3's is described by. It lives on the heap as long as the process.
+///
+/// # Safety
+///
+/// It is such a method.
+unsafe fn definition(method: &Bound<'_, PyAny>) -> *mut ffi::PyMethodDef {
+    // SAFETY: by the above.
+    unsafe {
+        debug_assert_eq!(
+            ffi::Py_TYPE(method.as_ptr()),
+            &raw mut ffi::PyMethodDescr_Type
+        );
+        (*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method
+    }
+}
+
+/// Defines a method that answers a question with yes or no, from what the loop itself knows.
+macro_rules! answer {
+    ($name:ident) => {
+        unsafe extern "C" fn $name(
+            event_loop: *mut ffi::PyObject,
+            _: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            // SAFETY: the interpreter calls this with the GIL held and with a `LoopCore`.
+            unsafe {
+                let py = Python::assume_attached();
+                let event_loop = Bound::ref_from_ptr(py, &event_loop).cast_unchecked::<LoopCore>();
+                ffi::PyBool_FromLong(event_loop.get().$name(py).into())
+            }
+        }
+    };
+}
+
+answer!(is_running);
+answer!(get_debug);
 
 /// Defines a shortcut, and where the whole method is kept.
 macro_rules! shortcut {
