@@ -395,6 +395,28 @@ def test_the_hooks_of_async_generators_are_put_back(loop, outcome):
         sys.set_asyncgen_hooks(*before)
 
 
+def test_every_reference_to_the_hooks_of_async_generators_is_given_back(loop):
+    mine = (lambda _: None, lambda _: None)
+    before = sys.get_asyncgen_hooks()
+
+    async def count_and_replace():
+        counts = [sys.getrefcount(hook) for hook in sys.get_asyncgen_hooks()]
+        sys.set_asyncgen_hooks(firstiter=lambda _: None, finalizer=None)
+        return counts
+
+    loops, mines = [], []
+    sys.set_asyncgen_hooks(*mine)
+    try:
+        for _ in range(3):
+            rest(loop)
+            loops.append(loop.evaluate(count_and_replace()))
+            mines.append([sys.getrefcount(hook) for hook in mine])
+    finally:
+        sys.set_asyncgen_hooks(*before)
+    assert loops == loops[:1] * 3
+    assert mines == mines[:1] * 3
+
+
 def test_an_async_generator_begun_by_a_caller_is_closed_with_the_loop(make_loop):
     closed = []
 

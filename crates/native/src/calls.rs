@@ -228,8 +228,6 @@ imported! {
     running_loop: PyAny = "asyncio", "_get_running_loop";
     current_task: PyAny = "asyncio", "current_task";
     set_running_loop: PyAny = "asyncio", "_set_running_loop";
-    get_asyncgen_hooks: PyAny = "sys", "get_asyncgen_hooks";
-    set_asyncgen_hooks: PyAny = "sys", "set_asyncgen_hooks";
     strerror: PyAny = "os", "strerror";
     socket_type: PyType = "socket", "socket";
     check_ssl_socket: PyAny = "asyncio.base_events", "_check_ssl_socket";
@@ -364,6 +362,16 @@ pub fn copy_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: reads the type of a live object.
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// Whether a coroutine is known to have ended, be it well or badly. False also where that can't be told at a glance.
+pub fn has_visibly_ended(coroutine: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: as in `is_fresh`. What is greater than `FRAME_EXECUTING`, which is 0, has ended.
+    #[cfg(not(Py_3_14))]
+    return is_coroutine(coroutine)
+        && unsafe { (*coroutine.as_ptr().cast::<ffi::PyGenObject>()).gi_frame_state } > 0;
+    #[cfg(Py_3_14)]
+    return false;
 }
 
 /// Whether a coroutine has taken no step yet and isn't closed.

@@ -38,6 +38,7 @@ mod interrupts;
 mod portal;
 mod room;
 mod sockets;
+mod thread_state;
 mod transports;
 mod waiting;
 mod watchdog;

@@ -235,7 +235,7 @@ impl Portal {
                 } else {
                     portal.get().create_task(coroutine.bind(py), context)?
                 };
-                if eagerly && is_done(&task)? {
+                if eagerly && (calls::has_visibly_ended(coroutine.bind(py)) || is_done(&task)?) {
                     return FutureCore::complete(&future, &task).map(|()| py.None().into_bound(py));
                 }
                 this.runs_as(py, &task)?;

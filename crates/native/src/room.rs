@@ -8,6 +8,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::calls;
+use crate::thread_state::remaining_recursion;
 
 thread_local! {
     /// The lowest address of this thread's stack and its size, once looked up.
@@ -71,32 +72,4 @@ fn recursion_is_deep(py: Python<'_>) -> PyResult<bool> {
     }
     // The outermost of so many frames, or an error if there are fewer.
     Ok(calls::frame_at(py)?.call1((limit / 4,)).is_ok())
-}
-
-/// What is left of the recursion limit, and the limit.
-#[cfg(not(Py_3_14))]
-fn remaining_recursion(_py: Python<'_>) -> Option<(i32, i32)> {
-    /// How `PyThreadState` begins, in CPython's `cpython/pystate.h`: it stays so for as long as the minor version.
-    #[repr(C)]
-    struct ThreadState {
-        _links: [*const (); 3],
-        #[cfg(Py_3_13)]
-        _eval_breaker: usize,
-        #[cfg(Py_3_13)]
-        _status_whence_state: [i32; 3],
-        #[cfg(all(Py_3_12, not(Py_3_13)))]
-        _status: i32,
-        #[cfg(not(Py_3_12))]
-        _initialized_static: [i32; 2],
-        remaining: i32,
-        limit: i32,
-    }
-    // SAFETY: the GIL is held, so there is a state, and it begins as above.
-    let state = unsafe { &*ffi::PyThreadState_Get().cast::<ThreadState>() };
-    Some((state.remaining, state.limit))
-}
-
-#[cfg(Py_3_14)]
-fn remaining_recursion(_py: Python<'_>) -> Option<(i32, i32)> {
-    None
 }

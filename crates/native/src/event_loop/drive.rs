@@ -13,7 +13,6 @@ use asyncio_thread_loop_core::parking::Parked;
 use asyncio_thread_loop_core::poller::{Events, Poller};
 use asyncio_thread_loop_core::{clock, fork};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::LoopCore;
@@ -22,6 +21,7 @@ use crate::future::{FutureCore, NAP, is_main_thread, runs_a_loop};
 use crate::gil::intern;
 use crate::interrupts::Shield;
 use crate::portal::{Portal, Start};
+use crate::thread_state::{Hooks, exchange_hooks};
 use crate::{calls, room, waiting};
 
 /// What a caller leaves undone waits so long for the next caller, and then for the loop's own thread.
@@ -49,27 +49,25 @@ pub struct Shared {
     /// Bytes of stack that a caller must have left: half of what the loop's own thread has.
     stack: usize,
     /// The hooks by which the loop knows of async generators.
-    hooks: Py<PyTuple>,
+    hooks: Hooks,
 }
 
 impl Shared {
     /// Of a loop that the calling thread runs.
     pub fn new(event_loop: &Bound<'_, LoopCore>, poller: Arc<Poller>) -> PyResult<Self> {
-        let py = event_loop.py();
-        let hooks = [
-            event_loop.getattr("_asyncgen_firstiter_hook")?,
-            event_loop.getattr("_asyncgen_finalizer_hook")?,
-        ];
         Ok(Self {
             ownership: Arc::new(Ownership::new(poller)),
             thread: calls::thread_ident(),
             stack: room::stack_size() / 2,
-            hooks: PyTuple::new(py, hooks)?.unbind(),
+            hooks: Hooks::new(
+                event_loop.getattr("_asyncgen_firstiter_hook")?,
+                event_loop.getattr("_asyncgen_finalizer_hook")?,
+            ),
         })
     }
 
     pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.hooks)
+        self.hooks.visit(visit)
     }
 }
 
@@ -136,8 +134,8 @@ struct Drive<'a, 'py> {
     shared: &'a Shared,
     /// The call's.
     future: &'a Bound<'py, FutureCore>,
-    /// The hooks that the thread had before.
-    hooks: Bound<'py, PyAny>,
+    /// The hooks that the thread had before, once it has the loop's.
+    hooks: Option<Hooks>,
     /// On the main thread.
     shield: Option<Shield>,
     /// Descriptors are to be looked at though there is something else to do.
@@ -156,7 +154,6 @@ impl<'a, 'py> Drive<'a, 'py> {
     ) -> PyResult<Option<Self>> {
         let py = event_loop.py();
         let this = event_loop.get();
-        let hooks = calls::get_asyncgen_hooks(py)?.call0()?;
         if this.stopping.get(py) {
             return Ok(None);
         }
@@ -164,12 +161,12 @@ impl<'a, 'py> Drive<'a, 'py> {
             return Ok(None);
         };
         // From here on the loop is given back, whatever happens.
-        let drive = Self {
+        let mut drive = Self {
             event_loop,
             portal,
             shared: &driver.shared,
             future,
-            hooks,
+            hooks: None,
             shield: driver.on_main_thread.then(Shield::default),
             look: taken.look,
             looks_for_signals: false,
@@ -181,7 +178,7 @@ impl<'a, 'py> Drive<'a, 'py> {
         this.inbox.awake();
         waiting::runs_a_loop_now();
         calls::set_running_loop(py)?.call1((event_loop,))?;
-        calls::set_asyncgen_hooks(py)?.call1(driver.shared.hooks.bind(py))?;
+        drive.hooks = Some(exchange_hooks(py, driver.shared.hooks.clone_ref(py))?);
         if this.debug.get(py) {
             event_loop.setattr(intern!(py, "_thread_id"), thread)?;
         }
@@ -234,10 +231,10 @@ impl<'a, 'py> Drive<'a, 'py> {
         let this = self.event_loop.get();
         let due = this.ready.borrow_mut(py).len();
         for _ in 0..due {
+            this.wakes.take(py).fire();
             let Some(ready) = this.ready.borrow_mut(py).pop_front() else {
                 break;
             };
-            this.wakes.take(py).fire();
             let is_own = self.shield.is_none() || self.is_own(&ready);
             if !is_own && let Err(ended) = self.raise_shield() {
                 this.ready.borrow_mut(py).push_front(ready);
@@ -354,10 +351,9 @@ impl Drop for Drive<'_, '_> {
         let py = self.event_loop.py();
         let this = self.event_loop.get();
         this.driven_for.set(py, None);
-        let restored = calls::set_running_loop(py)
-            .and_then(|set| set.call1((py.None(),)))
-            .and_then(|_| calls::set_asyncgen_hooks(py)?.call1(self.hooks.cast::<PyTuple>()?));
-        if let Err(error) = restored {
+        let restored = self.hooks.take().map(|hooks| exchange_hooks(py, hooks));
+        let left = calls::set_running_loop(py).and_then(|set| set.call1((py.None(),)));
+        if let Err(error) = restored.transpose().and(left) {
             error.write_unraisable(py, Some(self.event_loop));
         }
         if self.event_loop.get().epoch.get(py) != fork::epoch() {
