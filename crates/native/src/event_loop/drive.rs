@@ -231,7 +231,7 @@ impl<'a, 'py> Drive<'a, 'py> {
         let this = self.event_loop.get();
         let due = this.ready.borrow_mut(py).len();
         for _ in 0..due {
-            this.wakes.take(py).fire();
+            this.fire_wakes(py);
             let Some(ready) = this.ready.borrow_mut(py).pop_front() else {
                 break;
             };
@@ -371,7 +371,7 @@ impl Drop for Drive<'_, '_> {
         if self.events.is_some() {
             this.events.set(py, self.events.take());
         }
-        this.wakes.take(py).fire();
+        this.fire_wakes(py);
         this.heartbeat.rest();
         let descriptors = || {
             if self.portal.get().has_unfinished(py) {

@@ -38,11 +38,10 @@ impl LoopCore {
         // What these callbacks schedule runs in the next turn, after another look at the descriptors.
         let due = this.ready.borrow_mut(py).len();
         for _ in 0..due {
+            this.fire_wakes(py);
             let Some(ready) = this.ready.borrow_mut(py).pop_front() else {
                 break;
             };
-            // A callback may block: nobody whose result is there waits for it.
-            this.wakes.take(py).fire();
             this.heartbeat.beat();
             Self::run(slf, ready)?;
             if this.epoch.get(py) != fork::epoch() {
@@ -147,6 +146,12 @@ impl LoopCore {
             ownership.rest();
         });
         self.inbox.awake();
+    }
+
+    /// Between two callbacks, of which the next may block: nobody whose result is there waits for that. They find the GIL
+    /// free, if they come at once.
+    pub fn fire_wakes(&self, py: Python<'_>) {
+        fire_detached(py, self.wakes.take(py));
     }
 
     /// Returns who is to be woken then.
