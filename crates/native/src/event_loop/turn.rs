@@ -148,10 +148,16 @@ impl LoopCore {
         self.inbox.awake();
     }
 
-    /// Between two callbacks, of which the next may block: nobody whose result is there waits for that. They find the GIL
-    /// free, if they come at once.
+    /// Between two callbacks, of which the next may block: nobody whose result is there waits for that.
     pub fn fire_wakes(&self, py: Python<'_>) {
-        fire_detached(py, self.wakes.take(py));
+        let wakes = self.wakes.take(py);
+        if self.shared.is_some(py) {
+            // Who came at once would find the loop taken and leave the next call to it, too, and so it would go on.
+            wakes.fire();
+        } else {
+            // Who comes at once finds the GIL free.
+            fire_detached(py, wakes);
+        }
     }
 
     /// Returns who is to be woken then.
