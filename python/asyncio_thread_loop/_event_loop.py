@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
-from ._datagrams import DatagramTransport
+from ._datagrams import make_datagram_transport
 from ._native import Listener
-from ._pipes import ReadPipeTransport
+from ._pipes import make_read_pipe_transport, make_write_pipe_transport
 from ._sockets import SocketOperations
 from ._transports import is_native, make_transport
 
@@ -33,7 +33,7 @@ _NATIVE = {"time", "_run_once", "_process_events", "_add_callback"}
 
 
 class EventLoop(SocketOperations, _Standard):
-    """A complete asyncio event loop, with its scheduling, poller, connections, `sock_*` and cross-thread calls in Rust.
+    """A complete asyncio event loop, with its scheduling, poller, transports, `sock_*` and cross-thread calls in Rust.
 
     TLS, subprocesses, DNS, signals and executors are the standard library's. Timers are precise to microseconds rather
     than milliseconds. `call_soon_threadsafe` writes to the kernel only if the loop sleeps.
@@ -151,13 +151,14 @@ class EventLoop(SocketOperations, _Standard):
         return tls._app_transport
 
     def _make_datagram_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
-        if not is_native(sock):
-            return super()._make_datagram_transport(sock, *args, **kwargs)  # type: ignore[misc]
         self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
-        return DatagramTransport(self, sock, *args, **kwargs)
+        return make_datagram_transport(self, sock, *args, **kwargs)
 
     def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
-        return ReadPipeTransport(self, *args, **kwargs)
+        return make_read_pipe_transport(self, *args, **kwargs)
+
+    def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return make_write_pipe_transport(self, *args, **kwargs)
 
     def close(self) -> None:
         """Closes the loop, which must not be running, and lets go of all that was scheduled. Idempotent."""

@@ -1,35 +1,98 @@
-"""asyncio's transport for reading from a pipe, with the reading in Rust."""
+"""What of the transports of pipes is rare, and so is Python."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
+import stat
 from asyncio import unix_events
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._native import read_pipe
+from . import _native
+from ._transports import report
 
-_Standard: Any = unix_events._UnixReadPipeTransport  # type: ignore[attr-defined]
+_Reading: Any = unix_events._UnixReadPipeTransport  # type: ignore[attr-defined]
+_Writing: Any = unix_events._UnixWritePipeTransport  # type: ignore[attr-defined]
 
 
-class ReadPipeTransport(_Standard):  # type: ignore[misc]
-    """It reads into memory that is used again."""
+class ReadPipeTransport(_native.ReadPipeTransport):
+    """The end of a pipe that is read from; to `isinstance` it is asyncio's."""
 
-    def _read_ready(self) -> None:
-        try:
-            data = read_pipe(self._fileno, self.max_size)
-        except OSError as error:
-            self._fatal_error(error, "Fatal read error on pipe transport")
-            return
-        if data:
-            self._protocol.data_received(data)
-        elif data is not None:
-            self._end()
+    if not TYPE_CHECKING:
+        __class__ = property(lambda self: _Reading)
 
-    def _end(self) -> None:
-        """The other end is closed. The protocol is told of that and then, in the same turn, that the pipe is lost."""
-        loop = self._loop
-        if loop.get_debug():
-            unix_events.logger.info("%r was closed by peer", self)  # type: ignore[attr-defined]
-        self._closing = True
-        loop._remove_reader(self._fileno)
-        loop.call_soon(self._protocol.eof_received)
-        loop.call_soon(self._call_connection_lost, None)
+    __repr__ = _Reading.__repr__
+
+    def __del__(self) -> None:
+        if self._pipe is not None:
+            self._unwatch()
+            _Reading.__del__(self)
+
+    def _fatal_error(self, exc: BaseException, message: str = "Fatal error on pipe transport") -> None:
+        # The end of a terminal is an error, too.
+        report(self, exc, message, is_usual=isinstance(exc, OSError) and exc.errno == errno.EIO)
+        self._close(exc)
+
+
+class WritePipeTransport(_native.WritePipeTransport):
+    """The end of a pipe that is written to; to `isinstance` it is asyncio's."""
+
+    if not TYPE_CHECKING:
+        __class__ = property(lambda self: _Writing)
+
+    __repr__ = _Writing.__repr__
+    writelines = _Writing.writelines
+
+    def __del__(self) -> None:
+        if self._pipe is not None:
+            self._unwatch()
+            _Writing.__del__(self)
+
+    def _fatal_error(self, exc: BaseException, message: str = "Fatal error on pipe transport") -> None:
+        report(self, exc, message, is_usual=isinstance(exc, OSError))
+        self._close(exc)
+
+
+def make_read_pipe_transport(
+    loop: Any,
+    pipe: Any,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> ReadPipeTransport:
+    """A transport that calls `connection_made` in the loop's next turn, and then ends the wait of `waiter`."""
+    _open(pipe, "Pipe transport is for pipes/sockets only.")
+    transport = ReadPipeTransport(loop, pipe, protocol, _described(extra, pipe))
+    transport._begin(waiter)
+    return transport
+
+
+def make_write_pipe_transport(
+    loop: Any,
+    pipe: Any,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> WritePipeTransport:
+    """The same, to write to. That nobody reads any more isn't noticed by a terminal."""
+    mode = _open(pipe, "Pipe transport is only for pipes, sockets and character devices")
+    transport = WritePipeTransport(loop, pipe, protocol, _described(extra, pipe), not stat.S_ISCHR(mode))
+    transport._begin(waiter)
+    return transport
+
+
+def _open(pipe: Any, refusal: str) -> int:
+    """Has a pipe not block and returns what kind of file it is."""
+    fd = pipe.fileno()
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        raise ValueError(refusal)
+    os.set_blocking(fd, False)
+    return mode
+
+
+def _described(extra: dict[str, Any] | None, pipe: Any) -> dict[str, Any]:
+    info = {} if extra is None else extra
+    info["pipe"] = pipe
+    return info

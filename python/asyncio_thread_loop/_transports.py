@@ -36,12 +36,7 @@ class SocketTransport(StreamTransport):
             _Standard.__del__(self)
 
     def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
-        loop = self._loop
-        if loop is not None and not isinstance(exc, OSError):
-            context = {"message": message, "exception": exc, "transport": self, "protocol": self._protocol}
-            loop.call_exception_handler(context)
-        elif loop is not None and loop.get_debug():
-            logger.debug("%r: %s", self, message, exc_info=exc)
+        report(self, exc, message, is_usual=isinstance(exc, OSError))
         self._force_close(exc)
 
 
@@ -55,15 +50,35 @@ def make_transport(
     context: Context | None,
 ) -> SocketTransport:
     """A transport that calls `connection_made` in the loop's next turn, and then ends the wait of `waiter`."""
-    transport = SocketTransport(loop, sock, protocol, extra, server, context)
-    info = transport._extra
+    transport = SocketTransport(loop, sock, protocol, describe(extra, sock), server, context)
+    base_events._set_nodelay(sock)  # type: ignore[attr-defined]
+    transport._begin(waiter)
+    return transport
+
+
+def describe(extra: dict[str, Any] | None, sock: socket.socket) -> dict[str, Any]:
+    """What a transport tells of its socket."""
+    info = {} if extra is None else extra
     info["socket"] = TransportSocket(sock)
     info["sockname"] = _address(sock.getsockname)
     if "peername" not in info:
         info["peername"] = _address(sock.getpeername)
-    base_events._set_nodelay(sock)  # type: ignore[attr-defined]
-    transport._begin(waiter)
-    return transport
+    return info
+
+
+def report(transport: Any, exc: BaseException, message: str, *, is_usual: bool) -> None:
+    """Tells of what ends a transport: the loop's exception handler or, if that is usual, who debugs."""
+    loop = transport._loop
+    if loop is not None and not is_usual:
+        context = {
+            "message": message,
+            "exception": exc,
+            "transport": transport,
+            "protocol": transport._protocol,
+        }
+        loop.call_exception_handler(context)
+    elif loop is not None and loop.get_debug():
+        logger.debug("%r: %s", transport, message, exc_info=exc)
 
 
 def _address(ask: Callable[[], Any]) -> Any:

@@ -6,6 +6,7 @@ import gc
 import socket
 import sys
 import warnings
+import weakref
 from contextlib import suppress
 from itertools import pairwise
 
@@ -49,6 +50,11 @@ async def endpoint(protocol=Recorder, **options):
 
 def address(transport):
     return transport.get_extra_info("sockname")
+
+
+async def turns(count=3):
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -188,6 +194,185 @@ def test_wrong_arguments_are_refused(run):
     run(main())
 
 
+def test_sizes_may_change_from_one_datagram_to_the_next(run):
+    sizes = [1, 10_000, 10_000, 9_999, 60_000, 5, 10_001, 20_000, 0x1000, 60_000]
+
+    async def main():
+        server, serving = await endpoint()
+        client, _ = await endpoint(remote_addr=address(server))
+        for count, size in enumerate(sizes, 1):
+            client.sendto(bytes([size % 251]) * size)
+            await serving.got("received", count)
+        client.close()
+        server.close()
+        return [data for data, _ in await serving.got("received")]
+
+    assert run(main()) == [bytes([size % 251]) * size for size in sizes]
+
+
+def test_each_of_many_peers_gets_its_own_answer(run):
+    """More than are remembered, twice."""
+
+    class Echo(Recorder):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            self.transport.sendto(data, addr)
+
+    async def main():
+        server, _ = await endpoint(Echo)
+        clients = [await endpoint(remote_addr=address(server)) for _ in range(150)]
+        for times in (1, 2):
+            for number, (client, _) in enumerate(clients):
+                client.sendto(b"%d" % number)
+            for _, receiving in clients:
+                await receiving.got("received", times)
+        for client, _ in clients:
+            client.close()
+        server.close()
+        return [[data for data, _ in await receiving.got("received")] for _, receiving in clients]
+
+    assert run(main()) == [[b"%d" % number] * 2 for number in range(150)]
+
+
+def test_datagrams_of_one_peer_share_its_address():
+    async def main():
+        server, serving = await endpoint()
+        client, _ = await endpoint(remote_addr=address(server))
+        client.sendto(b"1")
+        client.sendto(b"2")
+        (_, first), (_, second) = await serving.got("received", 2)
+        client.close()
+        server.close()
+        return first is second, first == address(client)
+
+    assert on(EventLoop)(main()) == (True, True)
+
+
+def test_an_empty_datagram_is_sent_where_this_cpython_sends_it(run):
+    async def main():
+        server, serving = await endpoint()
+        client, _ = await endpoint(remote_addr=address(server))
+        client.sendto(b"")
+        client.sendto(memoryview(b""))
+        client.sendto(b"last")
+        await serving.until(lambda: any(each[1:2] == (b"last",) for each in serving.told))
+        client.close()
+        server.close()
+        return [data for data, _ in await serving.got("received")]
+
+    empty = [b"", b""] if sys.version_info >= (3, 13) else []
+    assert run(main()) == [*empty, b"last"]
+
+
+def test_a_host_may_be_a_name(run):
+    async def main():
+        server, serving = await endpoint()
+        client, _ = await endpoint(family=socket.AF_INET)
+        client.sendto(b"x", ("localhost", address(server)[1]))
+        ((data, _),) = await serving.got("received")
+        client.close()
+        server.close()
+        return data
+
+    assert run(main()) == b"x"
+
+
+def test_a_socket_that_may_broadcast_sends_to_its_address_without_being_connected(run):
+    async def main():
+        server, serving = await endpoint()
+        client, _ = await endpoint(remote_addr=address(server), allow_broadcast=True)
+        assert client.get_extra_info("peername") is None
+        client.sendto(b"1")
+        client.sendto(b"2", address(server))
+        with pytest.raises(ValueError, match="Invalid address"):
+            client.sendto(b"x", ("127.0.0.1", 1))
+        received = await serving.got("received", 2)
+        client.close()
+        await turns()
+        client.sendto(b"for nobody")
+        server.close()
+        return [data for data, _ in received]
+
+    assert run(main()) == [b"1", b"2"]
+
+
+def test_what_is_no_address_ends_the_transport_and_is_reported(run):
+    async def main():
+        reports = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+        transport, protocol = await endpoint()
+        transport.sendto(b"x")
+        assert transport.is_closing()
+        ((reason,),) = await protocol.got("lost")
+        (report,) = reports
+        return type(reason), report["message"], report["exception"] is reason
+
+    assert run(main()) == (TypeError, "Fatal write error on datagram transport", True)
+
+
+def test_what_is_sent_after_the_end_is_dropped():
+    """The standard loop raises an `AttributeError` if the socket isn't connected."""
+
+    async def main():
+        server, serving = await endpoint()
+        server.close()
+        await serving.got("lost")
+        for _ in range(10):
+            server.sendto(b"x", ("127.0.0.1", 9))
+        assert server._sock is None
+        return [each[0] for each in serving.told]
+
+    assert on(EventLoop)(main()) == ["made", "lost"]
+
+
+def test_many_endpoints_may_share_a_port(run):
+    async def main():
+        first, _ = await endpoint(local_addr=("127.0.0.1", 0), reuse_port=True)
+        second, _ = await endpoint(local_addr=address(first), reuse_port=True)
+        same = address(first) == address(second)
+        first.close()
+        second.close()
+        return same
+
+    assert run(main())
+
+
+def test_a_new_protocol_is_told_from_now_on(run):
+    async def main():
+        server, serving = await endpoint()
+        client, _ = await endpoint(remote_addr=address(server))
+        client.sendto(b"1")
+        await serving.got("received")
+        other = Recorder()
+        server.set_protocol(other)
+        assert server.get_protocol() is other
+        client.sendto(b"2")
+        ((data, _),) = await other.got("received")
+        client.close()
+        server.close()
+        await other.got("lost")
+        return data, len(await serving.got("received"))
+
+    assert run(main()) == (b"2", 1)
+
+
+def test_a_protocol_and_its_closed_transport_are_garbage_together(run):
+    async def main():
+        server, serving = await endpoint()
+        client, _ = await endpoint(remote_addr=address(server))
+        client.sendto(b"x")
+        await serving.got("received")
+        client.close()
+        server.close()
+        await serving.got("lost")
+        gone = weakref.ref(serving)
+        del server, serving
+        gc.collect()
+        return gone()
+
+    assert run(main()) is None
+
+
 def full_pair():
     """Two Unix datagram sockets, the first of which can't send any more, and how much it sent."""
     ours, theirs = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
@@ -227,6 +412,23 @@ def test_what_cannot_be_sent_yet_waits_and_the_protocol_is_paused(run):
         await protocol.got("lost")
 
     run(main())
+
+
+def test_an_error_of_one_that_waited_is_told_and_the_others_are_tried(run):
+    async def main():
+        ours, theirs, _ = full_pair()
+        transport, protocol = await endpoint(sock=ours)
+        for _ in range(3):
+            transport.sendto(b"x")
+        theirs.close()
+        errors = await protocol.got("error", 3)
+        assert transport.get_write_buffer_size() < 3 * 9  # CPython 3.13.0 forgets to take the headers off
+        transport.close()
+        await protocol.got("lost")
+        return [code for _, code in errors]
+
+    # The first one notices that there is nobody, and has the socket forget its peer.
+    assert run(main()) == [errno.ECONNREFUSED, errno.ENOTCONN, errno.ENOTCONN]
 
 
 @pytest.mark.parametrize("method", ["close", "abort"])

@@ -172,6 +172,15 @@ impl PartialEq for Address {
 }
 
 impl Address {
+    /// Differs where addresses of the internet mostly do.
+    pub fn hash(&self) -> usize {
+        let mixed = self.bytes().chunks_exact(4).fold(0u32, |mixed, part| {
+            let part = part.try_into().map_or(0, u32::from_ne_bytes);
+            (mixed.rotate_left(5) ^ part).wrapping_mul(0x9E37_79B9)
+        });
+        (mixed >> 16) as usize
+    }
+
     fn bytes(&self) -> &[u8] {
         let length = (self.length as usize).min(size_of::<sockaddr_storage>());
         // SAFETY: so many bytes of the storage are initialized.

@@ -1,6 +1,7 @@
 //! Memory for the system to write to, of which Python gets what was filled.
 
 use std::cell::RefCell;
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::{ptr, slice};
 
@@ -10,29 +11,80 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::calls;
+use crate::gil::GilCell;
+
+/// Whoever receives this much at a time has the next bytes received where they are to stay. Less is copied faster than
+/// memory is found for it in advance.
+const LARGE: usize = 4096;
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<MaybeUninit<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Used again and again, as it is empty again before Python code runs.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends memory of the thread that is used again and again, and returns the bytes at its beginning that `fill` says it
-/// has filled. No Python code may run in there.
-pub fn fill_scratch<T>(
-    py: Python<'_>,
-    size: usize,
-    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> PyResult<Option<(usize, T)>>,
-) -> PyResult<Option<(Bound<'_, PyBytes>, T)>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.len() < size {
-            scratch.resize(size, MaybeUninit::uninit());
+/// Has `receive` fill memory for at most `most` bytes, and returns those that it says it has filled. What is `expected`
+/// is received where it is to stay, what comes beyond that elsewhere: so it may get one piece of memory or two, of which
+/// the second comes after the first. None: nothing was received, and it wasn't the end.
+///
+/// No Python code may run in there; others may, with the GIL.
+pub fn receive_bytes<'py>(
+    py: Python<'py>,
+    expected: &GilCell<usize>,
+    most: usize,
+    receive: impl FnOnce(&mut [IoSliceMut<'_>]) -> PyResult<Option<usize>>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let usual = expected.get(py);
+    let received = SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < most {
+            // Zeros that the system hands out when they are touched.
+            *scratch = vec![0; most];
         }
-        let Some((count, more)) = fill(&mut scratch[..size])? else {
+        if usual < LARGE {
+            let received = receive(&mut [IoSliceMut::new(&mut scratch[..most])])?;
+            return received
+                .map(|size| calls::bytes(py, &scratch[..size]))
+                .transpose();
+        }
+        let mut place = NewBytes::new(py, usual.min(most) as isize)?;
+        let room = place.as_mut_slice();
+        let length = room.len();
+        // SAFETY: the memory is as long as it says; who receives only writes to it.
+        let room = unsafe { slice::from_raw_parts_mut(room.as_mut_ptr().cast(), length) };
+        let (beyond, _) = scratch.split_at_mut(most - length);
+        let received = receive(&mut [IoSliceMut::new(room), IoSliceMut::new(beyond)])?;
+        let Some(size) = received else {
             return Ok(None);
         };
-        // SAFETY: so many bytes were filled.
-        let filled = unsafe { slice::from_raw_parts(scratch[..count].as_ptr().cast(), count) };
-        Ok(Some((calls::bytes(py, filled)?, more)))
-    })
+        let bytes = place.shrink(size.min(length))?.cast_into::<PyBytes>()?;
+        if size <= length {
+            return Ok(Some(bytes));
+        }
+        concatenate(py, &[bytes.as_bytes(), &scratch[..size - length]]).map(Some)
+    })?;
+    if let Some(bytes) = &received {
+        // Messages that come in pieces are expected whole again.
+        expected.set(py, bytes.as_bytes().len().max(usual - usual / 4));
+    }
+    Ok(received)
+}
+
+/// The parts, one after the other.
+pub fn concatenate<'py>(py: Python<'py>, parts: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
+    let size = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut bytes = NewBytes::new(py, size as isize)?;
+    let mut rest = bytes.as_mut_slice();
+    for part in parts {
+        let (place, after) = rest.split_at_mut(part.len());
+        // SAFETY: both are as long as the part, and nobody else knows the new object.
+        unsafe {
+            place
+                .as_mut_ptr()
+                .cast::<u8>()
+                .copy_from_nonoverlapping(part.as_ptr(), part.len())
+        };
+        rest = after;
+    }
+    Ok(bytes.shrink(size)?.cast_into()?)
 }
 
 unsafe extern "C" {

@@ -7,7 +7,7 @@
 //! | `future`, `allocation` | the Rust half of `Future`, and how to make many |
 //! | `faces` | what the synchronous faces of `to_sync` do at every call |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
-//! | `transports` | what stands between sockets and protocols |
+//! | `transports` | what stands between sockets or pipes and protocols |
 //! | `sockets` | its `sock_*` operations |
 //! | `free_list` | the memory of handles, from one callback to the next |
 //! | `interrupts`, `room` | what a caller needs that runs the loop itself |
@@ -68,12 +68,14 @@ mod _native {
     use crate::portal::Portal;
     #[pymodule_export]
     use crate::sockets::{
-        Wait, accept, check_connected, connect, is_to_be_resolved, read_pipe, receive,
-        receive_datagrams, receive_from, receive_from_into, receive_into, send, send_datagram,
-        send_to,
+        Wait, accept, check_connected, connect, is_to_be_resolved, receive, receive_from,
+        receive_from_into, receive_into, send, send_to,
     };
     #[pymodule_export]
-    use crate::transports::{Listener, StreamTransport};
+    use crate::transports::{
+        Channel, DatagramTransport, Listener, ReadPipeTransport, StreamTransport,
+        WritePipeTransport,
+    };
     #[pymodule_export]
     use crate::waiting::Waiting;
     #[pymodule_export]

@@ -5,27 +5,27 @@
 //! never block; any other object, and whatever is out of the ordinary, by its own methods, which also know what to
 //! raise.
 
-mod datagrams;
-mod system;
+mod plain;
+pub mod system;
 pub mod wait;
 
 use std::os::fd::RawFd;
 
-use libc::{AF_INET, AF_INET6, c_int};
+use libc::{AF_INET, AF_INET6};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PySlice, PyString, PyTuple};
+use pyo3::types::{PySlice, PyString, PyTuple};
 
-pub use self::datagrams::{receive_datagrams, send_datagram};
+pub use self::plain::{descriptor, family};
 pub use self::wait::Wait;
 use crate::address::Address;
-use crate::buffer::{NewBytes, fill_scratch};
+use crate::buffer::NewBytes;
 use crate::calls;
 use crate::descriptors::Direction::{Read, Write};
 use crate::event_loop::LoopCore;
-use crate::gil::{GilOnceCell, intern};
+use crate::gil::intern;
 use crate::transports::Memory;
 
 /// `socket.recv(size)`
@@ -66,18 +66,6 @@ pub fn receive_into<'py>(
         _ => attempt(socket, intern!(py, "recv_into"), (buffer,))?,
     };
     received.map_or_else(|| Wait::begin(event_loop, socket, Read), Ok)
-}
-
-/// `os.read(fd, size)`, for a pipe. None: it would have to block.
-///
-/// Pipes are shared with other programs, which may have them block after all. So others may run meanwhile.
-#[pyfunction]
-pub fn read_pipe(py: Python<'_>, fd: RawFd, size: usize) -> PyResult<Option<Bound<'_, PyBytes>>> {
-    let read = fill_scratch(py, size, |memory| {
-        let count = py.detach(|| system::read(fd, memory))?;
-        Ok(count.map(|count| (count, ())))
-    })?;
-    Ok(read.map(|(bytes, ())| bytes))
 }
 
 /// `socket.recvfrom(size)`
@@ -263,8 +251,7 @@ fn plain(event_loop: &Bound<'_, LoopCore>, socket: &Bound<'_, PyAny>) -> PyResul
     if !socket.get_type().is(calls::socket_type(py)?) {
         return Ok(None);
     }
-    let fd = socket.call_method0(intern!(py, "fileno"))?;
-    fd.extract().map(Some)
+    descriptor(socket).map(Some)
 }
 
 /// The same, of a socket that is told whom it receives from.
@@ -289,17 +276,6 @@ fn check(event_loop: &Bound<'_, LoopCore>, socket: &Bound<'_, PyAny>) -> PyResul
     Ok(())
 }
 
-/// Of a plain socket, without the enumeration that Python makes of it.
-fn family(socket: &Bound<'_, PyAny>) -> PyResult<c_int> {
-    static GET: GilOnceCell<Py<PyAny>> = GilOnceCell::new();
-    let py = socket.py();
-    let get = GET.get_or_try_init(py, || {
-        let member = py.import("_socket")?.getattr("socket")?.getattr("family")?;
-        Ok(member.getattr("__get__")?.unbind())
-    })?;
-    get.bind(py).call1((socket,))?.extract()
-}
-
 /// Calls a method of the socket. None: it would have to block.
 fn attempt<'py>(
     socket: &Bound<'py, PyAny>,
@@ -317,7 +293,7 @@ fn length(size: &Bound<'_, PyAny>) -> Option<isize> {
     size.extract().ok().filter(|size| *size >= 0)
 }
 
-fn would_block(py: Python<'_>, error: &PyErr) -> bool {
+pub fn would_block(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
 }
 

@@ -1,7 +1,7 @@
 //! System calls on sockets, which never block. None: they would have to.
 
-use std::io::{Error, ErrorKind};
-use std::mem::MaybeUninit;
+use std::io::{Error, ErrorKind, IoSlice, IoSliceMut};
+use std::mem::{self, MaybeUninit};
 use std::os::fd::RawFd;
 
 use libc::c_int;
@@ -22,11 +22,18 @@ pub fn receive(fd: RawFd, memory: &mut [MaybeUninit<u8>]) -> PyResult<Option<usi
     attempt(|| unsafe { libc::recv(fd, pointer, size, libc::MSG_DONTWAIT) })
 }
 
-/// Of what may be no socket, and doesn't block if it was set so.
-pub fn read(fd: RawFd, memory: &mut [MaybeUninit<u8>]) -> PyResult<Option<usize>> {
-    let (pointer, size) = (memory.as_mut_ptr().cast(), memory.len());
-    // SAFETY: the memory is valid for writes of its size.
-    attempt(|| unsafe { libc::read(fd, pointer, size) })
+/// Of what may be no socket, and doesn't block if it was set so. Fills one piece of memory after the other.
+pub fn read(fd: RawFd, into: &mut [IoSliceMut<'_>]) -> PyResult<Option<usize>> {
+    let (pointer, count) = (into.as_mut_ptr().cast(), into.len() as c_int);
+    // SAFETY: an `IoSliceMut` is an `iovec` that is valid for writes, and there are so many of them.
+    attempt(|| unsafe { libc::readv(fd, pointer, count) })
+}
+
+/// Likewise.
+pub fn write(fd: RawFd, data: &[IoSlice<'_>]) -> PyResult<Option<usize>> {
+    let (pointer, count) = (data.as_ptr().cast(), data.len() as c_int);
+    // SAFETY: an `IoSlice` is an `iovec` that is valid for reads, and there are so many of them.
+    attempt(|| unsafe { libc::writev(fd, pointer, count) })
 }
 
 /// Also says from whom.
@@ -42,6 +49,38 @@ pub fn receive_from(
         unsafe { libc::recvfrom(fd, pointer, size, libc::MSG_DONTWAIT, address, length) }
     })?;
     Ok(received.map(|count| (count, from)))
+}
+
+/// The same, filling one piece of memory after the other.
+pub fn receive_message(
+    fd: RawFd,
+    into: &mut [IoSliceMut<'_>],
+) -> PyResult<Option<(usize, Address)>> {
+    let mut from = Address::unknown();
+    let received = if let [one] = into {
+        let (pointer, size) = (one.as_mut_ptr().cast(), one.len());
+        let (address, length) = from.for_writing();
+        // SAFETY: the memory is valid for writes of its size, and so is the address.
+        attempt(|| unsafe {
+            libc::recvfrom(fd, pointer, size, libc::MSG_DONTWAIT, address, length)
+        })?
+    } else {
+        // SAFETY: a header of zeros is an empty message.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        let (address, length) = from.for_writing();
+        message.msg_iov = into.as_mut_ptr().cast();
+        message.msg_iovlen = into.len() as _;
+        message.msg_name = address.cast();
+        // SAFETY: what was just gotten.
+        message.msg_namelen = unsafe { *length };
+        // SAFETY: an `IoSliceMut` is an `iovec` that is valid for writes, and so is the address.
+        let received =
+            attempt(|| unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) })?;
+        // SAFETY: as above.
+        unsafe { *length = message.msg_namelen };
+        received
+    };
+    Ok(received.map(|size| (size, from)))
 }
 
 /// Sends what fits.

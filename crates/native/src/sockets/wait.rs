@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::descriptor;
 use crate::descriptors::Direction;
 use crate::event_loop::{LoopCore, create_future};
 use crate::gil::{GilCell, intern};
@@ -43,7 +44,7 @@ impl Wait {
         has_just_failed: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = event_loop.py();
-        let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        let fd = descriptor(socket)?;
         let future = create_future(event_loop)?.unbind();
         let waiting = (socket, future.clone_ref(py));
         LoopCore::wait(event_loop, fd, direction, waiting, has_just_failed)?;

@@ -59,8 +59,22 @@ impl WriteBuffer {
         write(&slices[..count], count == self.chunks.len())
     }
 
-    /// Forgets the first `count` bytes.
-    pub fn consume(&mut self, py: Python<'_>, mut count: usize) {
+    /// The beginning of it, which stays as it is whatever becomes of the rest.
+    pub fn front(&self, py: Python<'_>) -> WriteBuffer {
+        let chunks = self.chunks.iter().take(VECTOR);
+        let chunks = chunks.map(|chunk| Chunk {
+            bytes: chunk.bytes.clone_ref(py),
+            start: chunk.start,
+        });
+        WriteBuffer {
+            chunks: chunks.collect(),
+            size: self.size,
+        }
+    }
+
+    /// Forgets the first `count` bytes, or as many as there are.
+    pub fn consume(&mut self, py: Python<'_>, count: usize) {
+        let mut count = count.min(self.size);
         self.size -= count;
         while let Some(chunk) = self.chunks.front_mut() {
             let left = chunk.rest(py).len();

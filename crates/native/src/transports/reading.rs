@@ -1,36 +1,19 @@
 //! Reading: from the socket into the protocol.
 
-use std::ffi::c_int;
-use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::ptr;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use super::socket::{self, Outcome};
 use super::stream::StreamTransport;
+use crate::buffer::receive_bytes;
 use crate::calls;
-use crate::descriptors::Direction;
-use crate::event_loop::LoopCore;
-use crate::gil::{GilRefCell, intern};
+use crate::gil::intern;
 
 /// At most so many bytes are read at once.
 pub const MAX_SIZE: usize = 256 * 1024;
-
-/// Whoever reads this much at a time has the next bytes received where they are to stay. Less is copied faster than
-/// memory is found for it in advance.
-const LARGE: usize = 4096;
-
-unsafe extern "C" {
-    /// Of the documented C API, though not among PyO3's declarations.
-    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
-}
-
-/// What is received and not yet in a `bytes` of its own. Of all transports, as it is empty again before Python code runs.
-static RECEIVED: GilRefCell<Vec<u8>> = GilRefCell::new(Vec::new());
 
 impl StreamTransport {
     /// The socket can be read.
@@ -52,12 +35,11 @@ impl StreamTransport {
         let py = slf.py();
         let this = slf.get();
         let fd = this.descriptor(py)?;
-        let expected = this.expected.get(py);
-        let received = if expected < LARGE {
-            receive_and_copy(py, fd)
-        } else {
-            receive_in_place(py, fd, expected)
-        };
+        let received = receive_bytes(py, &this.expected, MAX_SIZE, |into| match into {
+            // SAFETY: the memory is valid for writes of its length.
+            [one] => unsafe { socket::receive(fd, one.as_mut_ptr(), one.len()) }.moved(),
+            several => socket::receive_vectored(fd, several).moved(),
+        });
         let data = match received {
             Ok(Some(data)) => data,
             Ok(None) => return Ok(()),
@@ -65,12 +47,9 @@ impl StreamTransport {
                 return Self::fatal_error(slf, error, "Fatal read error on socket transport");
             }
         };
-        let size = data.as_bytes().len();
-        if size == 0 {
+        if data.as_bytes().is_empty() {
             return Self::read_eof(slf);
         }
-        // Messages that come in pieces are expected whole again.
-        this.expected.set(py, size.max(expected - expected / 4));
         let Some(protocol) = this.protocol(py) else {
             return Ok(());
         };
@@ -169,95 +148,6 @@ impl StreamTransport {
             Err(error) => Self::fatal_error(slf, error, message).map(|()| None),
         }
     }
-
-    /// Has itself told of what comes, in a copy of the current context.
-    pub fn start_reading(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_reading(py) {
-            this.read_context
-                .set(py, Some(calls::copy_context(py)?.unbind()));
-            event_loop
-                .get()
-                .watch_natively(this.fd, Direction::Read, slf)?;
-        }
-        Ok(())
-    }
-}
-
-/// None: nothing has come. Empty: nothing will any more.
-fn receive_and_copy(py: Python<'_>, fd: i32) -> PyResult<Option<Bound<'_, PyBytes>>> {
-    let mut buffer = RECEIVED.borrow_mut(py);
-    buffer.resize(MAX_SIZE, 0);
-    // SAFETY: it is as long as it is said to be.
-    match unsafe { socket::receive(fd, buffer.as_mut_ptr(), buffer.len()) } {
-        Outcome::Moved(size) => new_bytes(py, &[&buffer[..size]]).map(Some),
-        Outcome::Later => Ok(None),
-        Outcome::Failed(number) => Err(socket::os_error(py, number)),
-    }
-}
-
-/// The same. What is expected is received without being copied.
-fn receive_in_place(
-    py: Python<'_>,
-    fd: i32,
-    expected: usize,
-) -> PyResult<Option<Bound<'_, PyBytes>>> {
-    let expected = expected.min(MAX_SIZE);
-    let mut bytes = uninitialized_bytes(py, expected)?;
-    let mut buffer = RECEIVED.borrow_mut(py);
-    buffer.resize(MAX_SIZE, 0);
-    // SAFETY: nobody else has a reference to the new object, whose memory is as long as was asked for; the kernel only
-    // writes to it.
-    let place = unsafe {
-        let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
-        std::slice::from_raw_parts_mut(start, expected)
-    };
-    let rest = &mut buffer[..MAX_SIZE - expected];
-    let mut into = [IoSliceMut::new(place), IoSliceMut::new(rest)];
-    match socket::receive_vectored(fd, &mut into) {
-        Outcome::Moved(size) if size == expected => Ok(Some(bytes)),
-        Outcome::Moved(size) if size < expected => {
-            let mut shrunk = bytes.into_ptr();
-            // SAFETY: it is ours alone. It is replaced by null if this fails.
-            unsafe { _PyBytes_Resize(&raw mut shrunk, size as ffi::Py_ssize_t) };
-            // SAFETY: the reference is ours; it is to `bytes`.
-            unsafe {
-                Bound::from_owned_ptr_or_err(py, shrunk)
-                    .map(|bytes| Some(bytes.cast_into_unchecked()))
-            }
-        }
-        Outcome::Moved(size) => {
-            bytes = new_bytes(py, &[bytes.as_bytes(), &buffer[..size - expected]])?;
-            Ok(Some(bytes))
-        }
-        Outcome::Later => Ok(None),
-        Outcome::Failed(number) => Err(socket::os_error(py, number)),
-    }
-}
-
-/// A lack of memory for it is an error, not a panic.
-fn uninitialized_bytes(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
-    // SAFETY: without a source the memory is left as it is; the returned reference is ours.
-    unsafe {
-        let bytes = ffi::PyBytes_FromStringAndSize(ptr::null(), size as ffi::Py_ssize_t);
-        Bound::from_owned_ptr_or_err(py, bytes).map(|bytes| bytes.cast_into_unchecked())
-    }
-}
-
-/// The parts, one after the other.
-pub fn new_bytes<'py>(py: Python<'py>, parts: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
-    let size = parts.iter().map(|part| part.len()).sum();
-    let bytes = uninitialized_bytes(py, size)?;
-    // SAFETY: nobody else has a reference to the new object, whose memory is as long as all parts together.
-    unsafe {
-        let mut place = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
-        for part in parts {
-            place.copy_from_nonoverlapping(part.as_ptr(), part.len());
-            place = place.add(part.len());
-        }
-    }
-    Ok(bytes)
 }
 
 /// The memory of an object, which can't move while this lives.

@@ -27,6 +27,15 @@ impl Outcome {
             error => Outcome::Failed(error.unwrap_or(libc::EIO)),
         }
     }
+
+    /// How many bytes, or the error. None: not now.
+    pub fn moved(self) -> PyResult<Option<usize>> {
+        match self {
+            Outcome::Moved(size) => Ok(Some(size)),
+            Outcome::Later => Ok(None),
+            Outcome::Failed(number) => Err(calls::os_error(io::Error::from_raw_os_error(number))),
+        }
+    }
 }
 
 /// Receives into memory that may be uninitialized.

@@ -4,19 +4,21 @@ use std::os::fd::RawFd;
 
 use pyo3::exceptions::PyConnectionError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::buffer::WriteBuffer;
+use super::flow::FlowControl;
+use super::life::{Begin, Life, Lives};
 use super::reading::MAX_SIZE;
 use super::socket;
-use super::writing::Limits;
 use crate::address::Address;
 use crate::calls;
 use crate::descriptors::{Direction, Watch};
-use crate::event_loop::{LoopCore, Step};
+use crate::event_loop::LoopCore;
 use crate::gil::{GilCell, GilRefCell, intern};
 use crate::handle::run_in_context;
+use crate::sockets::descriptor;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct StreamTransport {
@@ -40,9 +42,8 @@ pub struct StreamTransport {
     /// How much is likely to be read at once.
     pub expected: GilCell<usize>,
     pub buffer: GilRefCell<WriteBuffer>,
-    pub limits: GilCell<Limits>,
+    pub flow: FlowControl,
     pub waits_to_write: GilCell<bool>,
-    pub protocol_is_paused: GilCell<bool>,
     is_paused: GilCell<bool>,
     is_closing: GilCell<bool>,
     /// Nothing is to be written any more.
@@ -83,7 +84,7 @@ impl StreamTransport {
     /// The socket's descriptor, which is no more if the socket was closed behind our back.
     pub fn descriptor(&self, py: Python<'_>) -> PyResult<RawFd> {
         match self.socket.bind(py) {
-            Some(socket) => socket.call_method0(intern!(py, "fileno"))?.extract(),
+            Some(socket) => descriptor(&socket),
             None => Ok(-1),
         }
     }
@@ -113,49 +114,6 @@ impl StreamTransport {
         if let Some(event_loop) = self.event_loop.bind(py) {
             LoopCore::unwatch_natively(event_loop.get(), py, self.fd, Direction::Read);
         }
-    }
-
-    /// Has the protocol told in the next turn that the connection is lost.
-    fn lose_soon(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        this.lost.set(py, this.lost.get(py) + 1);
-        this.context
-            .set(py, Some(calls::copy_context(py)?.unbind()));
-        this.reason.set(py, Some(reason.unbind()));
-        match this.event_loop.bind(py) {
-            Some(event_loop) => LoopCore::soon::<Lose>(&event_loop, slf),
-            None => Ok(()),
-        }
-    }
-
-    /// Tells the protocol that the connection is lost, and lets go of everything.
-    pub fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let told = match this.protocol(py) {
-            Some(protocol) => {
-                calls::call_user_method(intern!(py, "connection_lost"), [&protocol, &reason])
-                    .map(drop)
-            }
-            None => Ok(()),
-        };
-        let closed = match this.socket.take(py) {
-            Some(socket) => socket.call_method0(py, intern!(py, "close")).map(drop),
-            None => Ok(()),
-        };
-        drop((this.protocol.take(py), this.event_loop.take(py)));
-        drop((this.read_context.take(py), this.write_context.take(py)));
-        let detached = match this.server.take(py) {
-            Some(server) => Self::detach(slf, server.bind(py)),
-            None => Ok(()),
-        };
-        told.and(closed).and(detached)?;
-        if let Some(waiter) = this.empty_waiter.bind(py) {
-            let error = calls::builtin_error::<PyConnectionError>("Connection is closed by peer");
-            waiter.call_method1(intern!(py, "set_exception"), (error.value(py),))?;
-        }
-        Ok(())
     }
 
     /// Tells the server of its new connection. Before 3.13 it only counted them.
@@ -221,7 +179,7 @@ impl StreamTransport {
             .getattr(intern!(py, "_transports"))?
             .set_item(this.fd, slf)?;
         this.waiter.set(py, waiter.map(Bound::unbind));
-        LoopCore::soon::<Begin>(&event_loop, slf)
+        LoopCore::soon::<Begin<Self>>(&event_loop, slf)
     }
 }
 
@@ -257,9 +215,8 @@ impl StreamTransport {
             write_context: GilCell::new(None),
             expected: GilCell::new(0),
             buffer: GilRefCell::new(WriteBuffer::default()),
-            limits: GilCell::new(Limits::DEFAULT),
+            flow: FlowControl::default(),
             waits_to_write: GilCell::new(false),
-            protocol_is_paused: GilCell::new(false),
             is_paused: GilCell::new(false),
             is_closing: GilCell::new(false),
             is_at_eof: GilCell::new(false),
@@ -303,8 +260,7 @@ impl StreamTransport {
     }
 
     fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
-        let limits = self.limits.get(py);
-        (limits.low, limits.high)
+        self.flow.limits(py)
     }
 
     #[pyo3(signature = (high=None, low=None))]
@@ -313,7 +269,7 @@ impl StreamTransport {
         high: Option<isize>,
         low: Option<isize>,
     ) -> PyResult<()> {
-        slf.get().limits.set(slf.py(), Limits::new(high, low)?);
+        slf.get().flow.set_limits(slf.py(), high, low)?;
         Self::pause_protocol_if_full(slf)
     }
 
@@ -487,7 +443,7 @@ impl StreamTransport {
 
     #[getter]
     fn _protocol_paused(&self, py: Python<'_>) -> bool {
-        self.protocol_is_paused.get(py)
+        self.flow.is_paused(py)
     }
 
     #[getter]
@@ -569,81 +525,57 @@ impl Watch for StreamTransport {
     }
 }
 
-/// The protocol is told of its connection, and then of what comes.
-struct Begin;
-
-/// Only the latter.
-struct Read;
-
-/// The protocol is told that the connection is lost.
-struct Lose;
-
-impl Step for Begin {
-    type Of = StreamTransport;
-
-    fn run(slf: &Bound<'_, StreamTransport>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let (Some(protocol), Some(context)) = (this.protocol(py), this.context.bind(py)) else {
-            return Read::run(slf, event_loop);
-        };
-        // What it changes in the context is not seen by what follows.
-        let own = context.call_method0(intern!(py, "copy"))?;
-        let made = run_in_context(&own, || {
-            calls::call_user_method(intern!(py, "connection_made"), [&protocol, slf.as_any()])
-        });
-        if let Err(error) = made {
-            if calls::ends_the_program(py, &error) {
-                LoopCore::soon::<Read>(event_loop, slf)?;
-                return Err(error);
-            }
-            let method = protocol.getattr(intern!(py, "connection_made"))?;
-            LoopCore::report_callback(event_loop, &method, &PyTuple::new(py, [slf])?, error)?;
+impl Lives for StreamTransport {
+    fn life(&self) -> Life<'_> {
+        Life {
+            event_loop: &self.event_loop,
+            protocol: &self.protocol,
+            context: &self.context,
+            waiter: &self.waiter,
+            lost: &self.lost,
+            reason: &self.reason,
         }
-        Read::run(slf, event_loop)
     }
-}
 
-impl Step for Read {
-    type Of = StreamTransport;
-
-    fn run(slf: &Bound<'_, StreamTransport>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    fn start_reading(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        // Whoever waits for the connection goes on, whether it can be read or not.
-        let reads = match this.context.bind(py) {
-            Some(context) => run_in_context(&context, || {
-                StreamTransport::start_reading(slf, event_loop)?;
-                Ok(py.None().into_bound(py))
-            }),
+        if this.is_reading(py) {
+            this.read_context
+                .set(py, Some(calls::copy_context(py)?.unbind()));
+            event_loop
+                .get()
+                .watch_natively(this.fd, Direction::Read, slf)?;
+        }
+        Ok(())
+    }
+
+    fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let told = match this.protocol(py) {
+            Some(protocol) => {
+                calls::call_user_method(intern!(py, "connection_lost"), [&protocol, &reason])
+                    .map(drop)
+            }
             None => Ok(()),
         };
-        if !this.is_lost(py) {
-            drop(this.context.take(py));
-        }
-        if let Some(waiter) = this.waiter.take(py) {
-            let waiter = waiter.bind(py);
-            if !waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
-                waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
-            }
-        }
-        reads
-    }
-}
-
-impl Step for Lose {
-    type Of = StreamTransport;
-
-    fn run(slf: &Bound<'_, StreamTransport>, _event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let (Some(reason), Some(context)) = (this.reason.take(py), this.context.take(py)) else {
-            return Ok(());
+        let closed = match this.socket.take(py) {
+            Some(socket) => socket.call_method0(py, intern!(py, "close")).map(drop),
+            None => Ok(()),
         };
-        run_in_context(context.bind(py), || {
-            StreamTransport::lose_connection(slf, reason.into_bound(py))?;
-            Ok(py.None().into_bound(py))
-        })
+        drop((this.protocol.take(py), this.event_loop.take(py)));
+        drop((this.read_context.take(py), this.write_context.take(py)));
+        let detached = match this.server.take(py) {
+            Some(server) => Self::detach(slf, server.bind(py)),
+            None => Ok(()),
+        };
+        told.and(closed).and(detached)?;
+        if let Some(waiter) = this.empty_waiter.bind(py) {
+            let error = calls::builtin_error::<PyConnectionError>("Connection is closed by peer");
+            waiter.call_method1(intern!(py, "set_exception"), (error.value(py),))?;
+        }
+        Ok(())
     }
 }
 

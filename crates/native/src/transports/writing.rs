@@ -1,13 +1,15 @@
 //! Writing: at once what the socket takes, the rest when it takes more.
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use super::reading::{Memory, new_bytes};
+use super::life::Lives;
+use super::reading::Memory;
 use super::socket::{self, Outcome};
 use super::stream::StreamTransport;
+use crate::buffer::concatenate;
 use crate::calls;
 use crate::descriptors::Direction;
 use crate::event_loop::LoopCore;
@@ -16,33 +18,7 @@ use crate::gil::intern;
 const FAILED: &str = "Fatal write error on socket transport";
 
 /// After so many writes to a connection that is lost, each further one is logged.
-const LOGGED_FROM: u64 = 5;
-
-/// How much may wait to be written before the protocol is paused, and when it is resumed.
-#[derive(Clone, Copy)]
-pub struct Limits {
-    pub low: usize,
-    pub high: usize,
-}
-
-impl Limits {
-    pub const DEFAULT: Self = Self {
-        low: 16 * 1024,
-        high: 64 * 1024,
-    };
-
-    /// As asyncio fills in what isn't given.
-    pub fn new(high: Option<isize>, low: Option<isize>) -> PyResult<Self> {
-        let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
-        let low = low.unwrap_or_else(|| high.div_euclid(4));
-        match (usize::try_from(low), usize::try_from(high)) {
-            (Ok(low), Ok(high)) if low <= high => Ok(Self { low, high }),
-            _ => Err(calls::builtin_error::<PyValueError>(format!(
-                "high ({high}) must be >= low ({low}) must be >= 0"
-            ))),
-        }
-    }
-}
+pub const LOGGED_FROM: u64 = 5;
 
 impl StreamTransport {
     pub fn write_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -61,7 +37,7 @@ impl StreamTransport {
             return Ok(());
         };
         // It may be changed before it is written.
-        let rest = new_bytes(slf.py(), &[&memory.as_bytes()[written..]])?;
+        let rest = concatenate(slf.py(), &[&memory.as_bytes()[written..]])?;
         drop(memory);
         Self::keep(slf, &rest, 0)
     }
@@ -77,7 +53,7 @@ impl StreamTransport {
                 Ok(bytes) => bytes,
                 Err(other) => {
                     let memory = Memory::get(&other.into_inner(), ffi::PyBUF_SIMPLE)?;
-                    new_bytes(py, &[memory.as_bytes()])?
+                    concatenate(py, &[memory.as_bytes()])?
                 }
             });
         }
@@ -217,7 +193,7 @@ impl StreamTransport {
         Ok(())
     }
 
-    /// False if it is for nobody any more, which is logged when it happens often.
+    /// Whether it is for nobody any more, which is logged when it happens often.
     fn drops_write(&self, py: Python<'_>) -> PyResult<bool> {
         let lost = self.lost.get(py);
         if lost == 0 {
@@ -247,56 +223,15 @@ impl StreamTransport {
     }
 
     pub fn pause_protocol_if_full(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
         let this = slf.get();
-        if this.buffer.borrow_mut(py).size() <= this.limits.get(py).high
-            || this.protocol_is_paused.replace(py, true)
-        {
-            return Ok(());
-        }
-        Self::tell_protocol(slf, "pause_writing", "protocol.pause_writing() failed")
+        let size = this.buffer.borrow_mut(slf.py()).size();
+        this.flow.pause_if_full(slf, size)
     }
 
     pub fn resume_protocol_if_drained(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
         let this = slf.get();
-        if !this.protocol_is_paused.get(py)
-            || this.buffer.borrow_mut(py).size() > this.limits.get(py).low
-        {
-            return Ok(());
-        }
-        this.protocol_is_paused.set(py, false);
-        Self::tell_protocol(slf, "resume_writing", "protocol.resume_writing() failed")
-    }
-
-    fn tell_protocol(slf: &Bound<'_, Self>, method: &str, message: &str) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let Some(protocol) = this.protocol(py) else {
-            return Ok(());
-        };
-        let method = calls::string(py, method)?;
-        match calls::call_user_method(&method, [&protocol]) {
-            Err(error) if !calls::ends_the_program(py, &error) => Self::report(slf, message, error),
-            told => told.map(drop),
-        }
-    }
-
-    /// Tells the loop's exception handler of what doesn't end the connection.
-    fn report(slf: &Bound<'_, Self>, message: &str, error: PyErr) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let Some(event_loop) = this.event_loop.bind(py) else {
-            return Ok(());
-        };
-        let context = PyDict::new(py);
-        context.set_item("message", message)?;
-        context.set_item("exception", error.value(py))?;
-        context.set_item("transport", slf)?;
-        context.set_item("protocol", this.protocol(py))?;
-        event_loop
-            .call_method1(intern!(py, "call_exception_handler"), (context,))
-            .map(drop)
+        let size = this.buffer.borrow_mut(slf.py()).size();
+        this.flow.resume_if_drained(slf, size)
     }
 
     pub fn stop_writing(&self, py: Python<'_>) {
@@ -309,7 +244,8 @@ impl StreamTransport {
     }
 }
 
-fn check_is_bytes(data: &Bound<'_, PyAny>) -> PyResult<()> {
+/// Refuses what asyncio refuses to send.
+pub fn check_is_bytes(data: &Bound<'_, PyAny>) -> PyResult<()> {
     if data.is_instance_of::<PyBytes>()
         || data.is_instance_of::<PyByteArray>()
         || data.is_instance_of::<PyMemoryView>()

@@ -1,0 +1,383 @@
+//! `Channel`: what transports of datagrams and of pipes have in common.
+
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::flow::FlowControl;
+use super::life::{Begin, Life, Lives};
+use crate::calls;
+use crate::descriptors::{Direction, Watch};
+use crate::event_loop::LoopCore;
+use crate::gil::{GilCell, intern};
+use crate::handle::run_in_context;
+
+/// What one of them does.
+pub struct Kind {
+    /// Its descriptor is ready.
+    pub ready: fn(&Bound<'_, Channel>, Direction) -> PyResult<()>,
+    /// What asyncio calls what it does then.
+    pub write_ready: &'static str,
+}
+
+#[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
+pub struct Channel {
+    /// None once the protocol was told that the connection is lost, as are the next two.
+    event_loop: GilCell<Option<Py<LoopCore>>>,
+    file: GilCell<Option<Py<PyAny>>>,
+    protocol: GilCell<Option<Py<PyAny>>>,
+    /// The number under which the loop knows it. It may have been closed by others since.
+    pub fd: RawFd,
+    extra: Py<PyDict>,
+    kind: &'static Kind,
+    /// It has something to read, or an end to notice.
+    is_readable: bool,
+    context: GilCell<Option<Py<PyAny>>>,
+    read_context: GilCell<Option<Py<PyAny>>>,
+    write_context: GilCell<Option<Py<PyAny>>>,
+    pub flow: FlowControl,
+    is_paused: GilCell<bool>,
+    is_closing: GilCell<bool>,
+    waits_to_write: GilCell<bool>,
+    pub lost: GilCell<u64>,
+    reason: GilCell<Option<Py<PyAny>>>,
+    waiter: GilCell<Option<Py<PyAny>>>,
+}
+
+impl Channel {
+    pub fn new(
+        event_loop: &Bound<'_, LoopCore>,
+        file: &Bound<'_, PyAny>,
+        protocol: &Bound<'_, PyAny>,
+        extra: Py<PyDict>,
+        kind: &'static Kind,
+        is_readable: bool,
+    ) -> PyResult<Self> {
+        let py = event_loop.py();
+        Ok(Self {
+            event_loop: GilCell::new(Some(event_loop.clone().unbind())),
+            file: GilCell::new(Some(file.clone().unbind())),
+            protocol: GilCell::new(Some(protocol.clone().unbind())),
+            fd: file.call_method0(intern!(py, "fileno"))?.extract()?,
+            extra,
+            kind,
+            is_readable,
+            context: GilCell::new(Some(calls::copy_context(py)?.unbind())),
+            read_context: GilCell::new(None),
+            write_context: GilCell::new(None),
+            flow: FlowControl::default(),
+            is_paused: GilCell::new(false),
+            is_closing: GilCell::new(false),
+            waits_to_write: GilCell::new(false),
+            lost: GilCell::new(0),
+            reason: GilCell::new(None),
+            waiter: GilCell::new(None),
+        })
+    }
+
+    pub fn file<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.file.bind(py)
+    }
+
+    pub fn set_file(&self, py: Python<'_>, file: Option<Py<PyAny>>) {
+        self.file.set(py, file);
+    }
+
+    pub fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.protocol.bind(py)
+    }
+
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, LoopCore>> {
+        self.event_loop.bind(py)
+    }
+
+    pub fn is_lost(&self, py: Python<'_>) -> bool {
+        self.lost.get(py) != 0
+    }
+
+    pub fn is_reading(&self, py: Python<'_>) -> bool {
+        !self.is_closing.get(py) && !self.is_paused.get(py)
+    }
+
+    /// Returns whether it was closing already.
+    pub fn set_closing(&self, py: Python<'_>) -> bool {
+        self.is_closing.replace(py, true)
+    }
+
+    pub fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.is_reading(py) {
+            return Ok(());
+        }
+        this.is_paused.set(py, true);
+        if let Some(event_loop) = this.event_loop.bind(py) {
+            event_loop
+                .get()
+                .pause_natively(py, this.fd, Direction::Read);
+        }
+        Self::log(slf, "debug", "%r pauses reading")
+    }
+
+    pub fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_closing.get(py) || !this.is_paused.replace(py, false) {
+            return Ok(());
+        }
+        if let Some(event_loop) = this.event_loop.bind(py) {
+            Self::start_reading(slf, &event_loop)?;
+        }
+        Self::log(slf, "debug", "%r resumes reading")
+    }
+
+    pub fn stop_reading(&self, py: Python<'_>) {
+        if let Some(event_loop) = self.event_loop.bind(py) {
+            event_loop
+                .get()
+                .unwatch_natively(py, self.fd, Direction::Read);
+        }
+    }
+
+    /// Has itself told when it takes more, in a copy of the current context.
+    pub fn wait_to_write(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let Some(event_loop) = this.event_loop.bind(py) else {
+            return Ok(());
+        };
+        if !this.waits_to_write.get(py) {
+            let context = calls::copy_context(py)?;
+            this.write_context.set(py, Some(context.unbind()));
+            event_loop
+                .get()
+                .watch_natively(this.fd, Direction::Write, slf)?;
+            this.waits_to_write.set(py, true);
+        }
+        Ok(())
+    }
+
+    pub fn stop_writing(&self, py: Python<'_>) {
+        if self.waits_to_write.replace(py, false)
+            && let Some(event_loop) = self.event_loop.bind(py)
+        {
+            event_loop
+                .get()
+                .unwatch_natively(py, self.fd, Direction::Write);
+            self.write_context.set(py, None);
+        }
+    }
+
+    /// Ends it in the next turn, unless it is about to end.
+    pub fn force_close(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_lost(py) {
+            return Ok(());
+        }
+        this.is_closing.set(py, true);
+        this.stop_writing(py);
+        this.stop_reading(py);
+        Self::lose_soon(slf, reason)
+    }
+
+    /// Ends it because of an error. What ends the program passes.
+    pub fn fatal_error(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        if calls::ends_the_program(py, &error) {
+            return Err(error);
+        }
+        slf.call_method1(intern!(py, "_fatal_error"), (error.value(py), message))
+            .map(drop)
+    }
+
+    /// Debug mode: tells what it does.
+    pub fn log(slf: &Bound<'_, Self>, level: &str, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        if let Some(event_loop) = slf.get().event_loop.bind(py)
+            && event_loop.get().is_debugged(py)
+        {
+            calls::asyncio_logger(py)?.call_method1(level, (message, slf))?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Channel {
+    /// What the constructor of asyncio's does beyond making the object.
+    fn _begin(slf: &Bound<'_, Self>, waiter: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.waiter.set(py, waiter);
+        match this.event_loop.bind(py) {
+            Some(event_loop) => LoopCore::soon::<Begin<Self>>(&event_loop, slf),
+            None => Ok(()),
+        }
+    }
+
+    fn set_protocol(&self, py: Python<'_>, protocol: Py<PyAny>) {
+        self.protocol.set(py, Some(protocol));
+    }
+
+    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.protocol.clone_ref(py)
+    }
+
+    #[pyo3(signature = (name, default=None))]
+    fn get_extra_info<'py>(
+        &self,
+        name: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.extra.bind(name.py()).get_item(name)?.or(default))
+    }
+
+    pub fn is_closing(&self, py: Python<'_>) -> bool {
+        self.is_closing.get(py)
+    }
+
+    /// To be called before the file is closed without the protocol being told.
+    fn _unwatch(&self, py: Python<'_>) {
+        self.stop_writing(py);
+        self.stop_reading(py);
+    }
+
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
+        self.event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _extra(&self, py: Python<'_>) -> Py<PyDict> {
+        self.extra.clone_ref(py)
+    }
+
+    #[getter]
+    fn _protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.protocol.clone_ref(py)
+    }
+
+    #[getter]
+    fn _closing(&self, py: Python<'_>) -> bool {
+        self.is_closing.get(py)
+    }
+
+    #[getter]
+    fn _paused(&self, py: Python<'_>) -> bool {
+        self.is_paused.get(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.extra)?;
+        self.event_loop.visit(|object| visit.call(object))?;
+        for object in self.objects() {
+            object.visit(|object| visit.call(object))?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let this = slf.get();
+        drop(this.event_loop.take(py));
+        for object in this.objects() {
+            drop(object.take(py));
+        }
+    }
+}
+
+impl Channel {
+    fn objects(&self) -> [&GilCell<Option<Py<PyAny>>>; 7] {
+        [
+            &self.file,
+            &self.protocol,
+            &self.context,
+            &self.read_context,
+            &self.write_context,
+            &self.reason,
+            &self.waiter,
+        ]
+    }
+}
+
+impl Lives for Channel {
+    fn life(&self) -> Life<'_> {
+        Life {
+            event_loop: &self.event_loop,
+            protocol: &self.protocol,
+            context: &self.context,
+            waiter: &self.waiter,
+            lost: &self.lost,
+            reason: &self.reason,
+        }
+    }
+
+    fn start_reading(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_readable && this.is_reading(py) {
+            this.read_context
+                .set(py, Some(calls::copy_context(py)?.unbind()));
+            event_loop
+                .get()
+                .watch_natively(this.fd, Direction::Read, slf)?;
+        }
+        Ok(())
+    }
+
+    fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let told = match this.protocol.bind(py) {
+            Some(protocol) => {
+                let lost = intern!(py, "connection_lost");
+                calls::call_user_method(lost, [&protocol, &reason]).map(drop)
+            }
+            None => Ok(()),
+        };
+        let closed = match this.file.take(py) {
+            Some(file) => file.call_method0(py, intern!(py, "close")).map(drop),
+            None => Ok(()),
+        };
+        drop((this.protocol.take(py), this.event_loop.take(py)));
+        drop((this.read_context.take(py), this.write_context.take(py)));
+        told.and(closed)
+    }
+}
+
+impl Watch for Channel {
+    fn ready(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, LoopCore>,
+        direction: Direction,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let context = match direction {
+            Direction::Read => &this.read_context,
+            Direction::Write => &this.write_context,
+        };
+        let Some(context) = context.bind(py) else {
+            return Ok(());
+        };
+        let done = run_in_context(&context, || {
+            (this.kind.ready)(slf, direction)?;
+            Ok(py.None().into_bound(py))
+        });
+        match done {
+            Err(error) if !calls::ends_the_program(py, &error) => {
+                let name = match direction {
+                    Direction::Read => "_read_ready",
+                    Direction::Write => this.kind.write_ready,
+                };
+                let callback = slf.getattr(name)?;
+                let args = pyo3::types::PyTuple::empty(py);
+                LoopCore::report_callback(event_loop, &callback, &args, error)
+            }
+            done => done,
+        }
+    }
+}

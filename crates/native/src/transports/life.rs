@@ -1,0 +1,147 @@
+//! What happens to every transport once: it begins, and it ends. Each in a turn of the loop that is its own.
+
+use std::marker::PhantomData;
+
+use pyo3::PyClass;
+use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
+use pyo3::types::{PyString, PyTuple};
+
+use crate::calls;
+use crate::event_loop::{LoopCore, Step};
+use crate::gil::{GilCell, intern};
+use crate::handle::run_in_context;
+
+type Object = GilCell<Option<Py<PyAny>>>;
+
+/// What a transport keeps for that.
+pub struct Life<'a> {
+    pub event_loop: &'a GilCell<Option<Py<LoopCore>>>,
+    pub protocol: &'a Object,
+    /// That `connection_made` is called in, and then taken; later that of the end.
+    pub context: &'a Object,
+    /// Of whoever opens it.
+    pub waiter: &'a Object,
+    /// Not 0 once the protocol is about to be told that the connection is lost.
+    pub lost: &'a GilCell<u64>,
+    /// What it is about to be told.
+    pub reason: &'a Object,
+}
+
+pub trait Lives: PyClass<Frozen = True> + Sync {
+    fn life(&self) -> Life<'_>;
+
+    /// Has itself told of what comes.
+    fn start_reading(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()>;
+
+    /// Tells the protocol that the connection is lost, and lets go of everything.
+    fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()>;
+
+    /// Has the protocol told in the next turn that the connection is lost.
+    fn lose_soon(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let life = slf.get().life();
+        life.lost.set(py, life.lost.get(py) + 1);
+        life.context
+            .set(py, Some(calls::copy_context(py)?.unbind()));
+        life.reason.set(py, Some(reason.unbind()));
+        match life.event_loop.bind(py) {
+            Some(event_loop) => LoopCore::soon::<Lose<Self>>(&event_loop, slf),
+            None => Ok(()),
+        }
+    }
+
+    /// Calls a method of the protocol, and tells the loop's exception handler what it raises.
+    fn call_protocol(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, LoopCore>,
+        name: &Bound<'_, PyString>,
+        arg: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let life = slf.get().life();
+        let (Some(protocol), Some(context)) = (life.protocol.bind(py), life.context.bind(py))
+        else {
+            return Ok(());
+        };
+        // What it changes in the context is not seen by what follows.
+        let own = context.call_method0(intern!(py, "copy"))?;
+        let called = run_in_context(&own, || match arg {
+            Some(arg) => calls::call_user_method(name, [&protocol, arg]),
+            None => calls::call_user_method(name, [&protocol]),
+        });
+        match called {
+            Err(error) if !calls::ends_the_program(py, &error) => {
+                let method = protocol.getattr(name)?;
+                let args = PyTuple::new(py, arg)?;
+                LoopCore::report_callback(event_loop, &method, &args, error)
+            }
+            called => called,
+        }
+    }
+}
+
+/// The protocol is told of its connection, and then of what comes.
+pub struct Begin<T>(PhantomData<T>);
+
+/// Only the latter.
+struct Read<T>(PhantomData<T>);
+
+/// The protocol is told that the connection is lost.
+pub struct Lose<T>(PhantomData<T>);
+
+impl<T: Lives> Step for Begin<T> {
+    type Of = T;
+
+    fn run(slf: &Bound<'_, T>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let made = intern!(slf.py(), "connection_made");
+        if let Err(error) = T::call_protocol(slf, event_loop, made, Some(slf.as_any())) {
+            LoopCore::soon::<Read<T>>(event_loop, slf)?;
+            return Err(error);
+        }
+        Read::run(slf, event_loop)
+    }
+}
+
+impl<T: Lives> Step for Read<T> {
+    type Of = T;
+
+    fn run(slf: &Bound<'_, T>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let life = slf.get().life();
+        // Whoever waits for the connection goes on, whether it can be read or not.
+        let reads = match life.context.bind(py) {
+            Some(context) => run_in_context(&context, || {
+                T::start_reading(slf, event_loop)?;
+                Ok(py.None().into_bound(py))
+            }),
+            None => Ok(()),
+        };
+        if life.lost.get(py) == 0 {
+            drop(life.context.take(py));
+        }
+        if let Some(waiter) = life.waiter.take(py) {
+            let waiter = waiter.bind(py);
+            if !waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+                waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
+            }
+        }
+        reads
+    }
+}
+
+impl<T: Lives> Step for Lose<T> {
+    type Of = T;
+
+    fn run(slf: &Bound<'_, T>, _event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let life = slf.get().life();
+        let (Some(reason), Some(context)) = (life.reason.take(py), life.context.take(py)) else {
+            return Ok(());
+        };
+        run_in_context(context.bind(py), || {
+            T::lose_connection(slf, reason.into_bound(py))?;
+            Ok(py.None().into_bound(py))
+        })
+    }
+}
