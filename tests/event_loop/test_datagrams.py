@@ -234,6 +234,22 @@ def test_each_of_many_peers_gets_its_own_answer(run):
     assert run(main()) == [[b"%d" % number] * 2 for number in range(150)]
 
 
+def test_who_has_just_sent_need_not_be_who_is_sent_to(run):
+    async def main():
+        server, serving = await endpoint()
+        client, _ = await endpoint(remote_addr=address(server))
+        other, receiving = await endpoint()
+        client.sendto(b"x")
+        await serving.got("received")
+        server.sendto(b"for another", address(other))
+        ((data, _),) = await receiving.got("received")
+        for each in (client, other, server):
+            each.close()
+        return data
+
+    assert run(main()) == b"for another"
+
+
 def test_datagrams_of_one_peer_share_its_address():
     async def main():
         server, serving = await endpoint()
@@ -412,6 +428,24 @@ def test_what_cannot_be_sent_yet_waits_and_the_protocol_is_paused(run):
         await protocol.got("lost")
 
     run(main())
+
+
+def test_what_waits_is_sent_in_order_though_there_is_room_for_one_at_a_time(run):
+    async def main():
+        ours, theirs, sent = full_pair()
+        transport, protocol = await endpoint(sock=ours)
+        for number in range(sent, sent + 5):
+            transport.sendto(b"%d" % number)
+        received = []
+        while len(received) < sent + 5:
+            received.append(theirs.recv(100))
+            await turns()
+        transport.close()
+        theirs.close()
+        await protocol.got("lost")
+        return received == [b"%d" % number for number in range(sent + 5)]
+
+    assert run(main())
 
 
 def test_an_error_of_one_that_waited_is_told_and_the_others_are_tried(run):

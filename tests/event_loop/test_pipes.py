@@ -114,6 +114,28 @@ def test_what_is_not_read_yet_stays_in_the_pipe_while_reading_is_paused(run):
     assert run(main()) is False
 
 
+def test_who_pauses_from_the_beginning_is_told_nothing_before_it_resumes(run):
+    class Paused(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.pause_reading()
+
+    async def main():
+        source, sink = opened()
+        sink.write(b"early")
+        reader, received = await asyncio.get_running_loop().connect_read_pipe(Paused, source)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert received.told == [("made",)]
+        reader.resume_reading()
+        await received.until(lambda: received.data() == b"early")
+        reader.close()
+        sink.close()
+        await received.lost()
+
+    run(main())
+
+
 def test_a_reader_that_goes_away_in_the_middle_of_a_write_ends_the_writer(run):
     async def main():
         source, sink = opened()

@@ -1,8 +1,10 @@
 //! Memory for the system to write to, of which Python gets what was filled.
 
 use std::cell::RefCell;
+use std::hint::black_box;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
+use std::sync::Once;
 use std::{ptr, slice};
 
 use libc::c_int;
@@ -45,6 +47,7 @@ pub fn receive_bytes<'py>(
                 .map(|size| calls::bytes(py, &scratch[..size]))
                 .transpose();
         }
+        KEEPS_MEMORY.call_once(keep_memory);
         let mut place = NewBytes::new(py, usual.min(most) as isize)?;
         let room = place.as_mut_slice();
         let length = room.len();
@@ -66,6 +69,20 @@ pub fn receive_bytes<'py>(
         expected.set(py, bytes.as_bytes().len().max(usual - usual / 4));
     }
     Ok(received)
+}
+
+static KEEPS_MEMORY: Once = Once::new();
+
+/// Has glibc keep a little more of the memory that is freed at the end of its heap.
+///
+/// By default it gives back all beyond 128 KiB. Whoever receives and drops large messages then has the system take away
+/// and hand out the same pages again and again, which costs as much as all the rest. It keeps more, twice as much, once it
+/// has seen a block of its own of some size come and go: see `M_MMAP_THRESHOLD` in mallopt(3), also for how to have it
+/// otherwise. Mostly a program makes such a block sooner or later anyway.
+fn keep_memory() {
+    const SIZE: usize = 1024 * 1024;
+    // Not optimized away.
+    drop(black_box(Vec::<u8>::with_capacity(SIZE)));
 }
 
 /// The parts, one after the other.
