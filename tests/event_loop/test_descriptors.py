@@ -4,6 +4,7 @@ import asyncio
 import os
 import selectors
 import socket
+from itertools import pairwise
 
 import pytest
 
@@ -236,3 +237,48 @@ def test_hundreds_of_descriptors_are_served(loop):
         assert loop.remove_reader(ours) is True
         ours.close()
         theirs.close()
+
+
+def test_callbacks_that_never_end_leave_descriptors_their_turn(loop, pair):
+    """At least every second turn looks at them."""
+    ours, theirs = pair
+    turns, waits = 0, []
+
+    def turn():
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    def read():
+        waits.append(turns)
+        ours.recv(1)
+        if len(waits) == 10:
+            loop.stop()
+        theirs.send(b"x")
+
+    loop.add_reader(ours, read)
+    theirs.send(b"x")
+    turn()
+    loop.run_forever()
+    assert all(later - earlier <= 2 for earlier, later in pairwise(waits))
+
+
+def test_what_a_descriptor_made_due_runs_before_the_next_look_at_them(loop, pair):
+    ours, theirs = pair
+    happened = []
+
+    def read():
+        happened.append("read")
+        if ours.recv(1) == b"1":
+            loop.call_soon(due)
+        else:
+            loop.stop()
+
+    def due():
+        happened.append("due")
+        loop.call_soon(happened.append, "due after that")
+
+    loop.add_reader(ours, read)
+    theirs.send(b"12")
+    loop.run_forever()
+    assert happened == ["read", "due", "due after that", "read"]

@@ -56,6 +56,8 @@ pub struct LoopCore {
     pub heartbeat: Arc<Heartbeat>,
     /// Callers whose futures ended, to be woken when the loop lets go of the GIL.
     wakes: GilCell<Wakes>,
+    /// The last turn looked at the descriptors, and found some ready.
+    looked: GilCell<bool>,
     /// Signals arrive through a descriptor, so the loop must poll even if there is no other.
     minds_signals: GilCell<bool>,
     task_factory: GilCell<Option<Py<PyAny>>>,
@@ -255,6 +257,7 @@ impl LoopCore {
             poller: GilCell::new(Some(Arc::new(Poller::new()?))),
             heartbeat: Arc::default(),
             wakes: GilCell::new(Wakes::none()),
+            looked: GilCell::new(false),
             minds_signals: GilCell::new(false),
             task_factory: GilCell::new(None),
             thread_id: GilCell::new(None),

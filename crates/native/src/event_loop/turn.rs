@@ -28,10 +28,15 @@ impl LoopCore {
         // A signal that came while no Python code ran has its handler run before the loop sleeps over it.
         py.check_signals()?;
         let poller = Self::poller(slf)?;
-        this.sleep(py, &poller, events)?;
+        if this.has_just_looked(py) {
+            events.clear();
+        } else {
+            this.sleep(py, &poller, events)?;
+        }
         // In the order of the standard loop: other threads' calls, descriptors, timers.
         this.collect_jobs(py);
         for event in events.iter() {
+            this.looked.set(py, true);
             this.collect_event(py, event);
         }
         this.collect_timers(py);
@@ -50,6 +55,14 @@ impl LoopCore {
             }
         }
         Ok(())
+    }
+
+    /// Whether the last turn came from the poller with something, and made something due, mostly the task that had waited
+    /// for it: that is run without another look. Every second turn looks, whatever is due.
+    fn has_just_looked(&self, py: Python<'_>) -> bool {
+        self.looked.replace(py, false)
+            && !self.stopping.get(py)
+            && !self.ready.borrow_mut(py).is_empty()
     }
 
     /// Blocks, detached from the interpreter, until a descriptor, a timer or another thread needs the loop.
