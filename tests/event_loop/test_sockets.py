@@ -360,6 +360,26 @@ def test_a_number_closed_behind_the_back_of_a_receiver_can_be_used_again():
         assert run(main()) == b"newer"
 
 
+def test_a_receiver_that_gave_up_on_a_file_waits_for_the_one_in_its_place(run, pair):
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, _ = pair
+        given_up = loop.create_task(loop.sock_recv(ours, 100))
+        await asyncio.sleep(0)
+        other, theirs = socket.socketpair()
+        other.setblocking(False)
+        os.dup2(other.fileno(), ours.fileno())
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        again = loop.create_task(loop.sock_recv(ours, 100))
+        await asyncio.sleep(0)
+        with other, theirs:
+            theirs.send(b"x")
+            return await again
+
+    assert run(main()) == b"x"
+
+
 def test_a_wait_does_not_keep_a_socket_alive(run, pair):
     async def main():
         loop = asyncio.get_running_loop()

@@ -201,7 +201,8 @@ impl Descriptors {
         Ok(replaced)
     }
 
-    /// Removes the waiter of an operation, unless it was told or somebody else is there now. The poller goes on watching.
+    /// Removes the waiter of an operation, unless it was told or somebody else is there now. The poller goes on watching,
+    /// but is told again next time: who gives up may do so as the descriptor has become another file.
     pub fn forget(
         &mut self,
         fd: RawFd,
@@ -210,7 +211,10 @@ impl Descriptors {
     ) -> Option<Watcher> {
         let entry = self.entries.get_mut(index(fd)?)?;
         match &entry.slot(direction).watcher {
-            Some(Watcher::Waiter(present)) if present.is(waiter) => self.pause(fd, direction),
+            Some(Watcher::Waiter(present)) if present.is(waiter) => {
+                entry.socket = None;
+                self.pause(fd, direction)
+            }
             _ => None,
         }
     }

@@ -58,6 +58,8 @@ pub struct LoopCore {
     wakes: GilCell<Wakes>,
     /// The last turn looked at the descriptors, and found some ready.
     looked: GilCell<bool>,
+    /// How often it has looked.
+    polls: GilCell<u64>,
     /// Signals arrive through a descriptor, so the loop must poll even if there is no other.
     minds_signals: GilCell<bool>,
     task_factory: GilCell<Option<Py<PyAny>>>,
@@ -258,6 +260,7 @@ impl LoopCore {
             heartbeat: Arc::default(),
             wakes: GilCell::new(Wakes::none()),
             looked: GilCell::new(false),
+            polls: GilCell::new(0),
             minds_signals: GilCell::new(false),
             task_factory: GilCell::new(None),
             thread_id: GilCell::new(None),
@@ -476,6 +479,12 @@ impl LoopCore {
 
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
         Self::unwatch(slf, fd, Direction::Write)
+    }
+
+    /// How often it has looked at the descriptors so far: one that sleeps doesn't, one that is busy for nothing does.
+    #[getter]
+    fn _polls(&self, py: Python<'_>) -> u64 {
+        self.polls.get(py)
     }
 
     /// Whether a descriptor has a reader and a writer.

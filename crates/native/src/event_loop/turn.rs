@@ -106,6 +106,7 @@ impl LoopCore {
         events: &mut Events,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
+        self.polls.set(py, self.polls.get(py) + 1);
         let wakes = self.prepare_to_sleep(py, timeout);
         if timeout != Some(Duration::ZERO)
             && self.inbox.announce_sleep(Bell::Polling(poller.clone()))
