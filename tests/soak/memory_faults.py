@@ -61,11 +61,41 @@ async def fails():
     raise LookupError("planted")
 
 
+class Deaf(asyncio.DatagramProtocol, asyncio.Protocol):
+    """What it is told doesn't matter."""
+
+
+class Ends:
+    """Transports of datagrams and of pipes, with something to be read from each."""
+
+    async def open(self):
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: None)  # what fails is looked at where it is called
+        self.datagrams, _ = await loop.create_datagram_endpoint(Deaf, ("127.0.0.1", 0))
+        self.address = self.datagrams.get_extra_info("sockname")
+        (read, feed), (drain, write) = os.pipe(), os.pipe()
+        self.reader, _ = await loop.connect_read_pipe(Deaf, os.fdopen(read, "rb", 0))
+        self.writer, _ = await loop.connect_write_pipe(Deaf, os.fdopen(write, "wb", 0))
+        self.others = [os.fdopen(feed, "wb", 0), os.fdopen(drain, "rb", 0)]
+        for transport in (self.datagrams, self.reader):
+            transport.pause_reading()
+        self.datagrams.sendto(b"x" * 5000, self.address)
+        self.others[0].write(b"x" * 5000)
+
+    async def close(self):
+        for transport in (self.datagrams, self.writer):
+            transport.abort()
+        self.reader.close()
+        for file in self.others:
+            file.close()
+
+
 class Case:
     """One call to be made without memory: what it needs is made before, what came of it is looked at afterwards."""
 
-    def __init__(self, bridge, failed):
+    def __init__(self, bridge, failed, ends):
         self.bridge = bridge
+        self.ends = ends
         self.coroutine = answer()
         self.coroutines = [self.coroutine]
         self.function = answer
@@ -123,6 +153,24 @@ class Case:
     def drop_unretrieved(self):
         self.dropped.clear()
 
+    def send_datagram(self):
+        self.ends.datagrams.sendto(bytearray(b"x"), self.ends.address)
+
+    def receive_datagram(self):
+        self.ends.datagrams._read_ready()
+
+    def end_a_datagram_transport(self):
+        self.ends.datagrams.sendto(b"x")  # to no address
+
+    def write_to_a_pipe(self):
+        self.ends.writer.write(bytearray(300_000))
+
+    def read_a_pipe(self):
+        self.ends.reader._read_ready()
+
+    def look_at_transports(self):
+        return repr(self.ends.datagrams), repr(self.ends.writer), self.ends.writer._buffer
+
     def after_close(self):
         return self.bridge.submit(self.coroutine)
 
@@ -145,9 +193,12 @@ def attempt(scenario, make_loop, start, length):
         concurrent.futures.wait([failed])
         if scenario != "drop_unretrieved":
             failed.exception()
+        ends = Ends()
+        if scenario != "after_close":
+            bridge.evaluate(ends.open(), HANG)
         blocking = bridge.submit(blocks)
         entered.wait()
-        case = Case(bridge, failed)
+        case = Case(bridge, failed, ends)
         del failed
         if scenario == "after_close":
             bridge.shutdown(wait=False)
@@ -173,6 +224,7 @@ def attempt(scenario, make_loop, start, length):
             case.pending.exception(HANG) if not case.pending.cancelled() else None
             if bridge.evaluate(answer(7), HANG) != 7:
                 return "the loop gives wrong results afterwards"
+            bridge.evaluate(ends.close(), HANG)
         except BaseException as raised:
             return raised
         if scenario in {"submit", "submit_many", "evaluate"} or (
@@ -324,7 +376,7 @@ def main():
         numbers = range(0, options.until * len(LENGTHS), options.step)
         troubles = run(scenario, options.loop, numbers)
         count += len(troubles)
-        print(f"{scenario:<20} {len(numbers):>6} attempts, {len(troubles)} in trouble", flush=True)
+        print(f"{scenario:<26} {len(numbers):>6} attempts, {len(troubles)} in trouble", flush=True)
         alike = collections.Counter((trouble.what, trouble.place) for trouble in troubles)
         for (what, place), times in alike.items():
             print(f"    {times} times: {what} {place}", flush=True)

@@ -95,8 +95,9 @@ impl StreamTransport {
         if calls::ends_the_program(py, &error) {
             return Err(error);
         }
-        slf.call_method1(intern!(py, "_fatal_error"), (error.value(py), message))
-            .map(drop)
+        let message = calls::string(py, message)?;
+        let args = [slf.as_any(), error.value(py).as_any(), message.as_any()];
+        calls::call_user_method(intern!(py, "_fatal_error"), args).map(drop)
     }
 
     /// Debug mode: tells what the transport does.
