@@ -28,7 +28,7 @@ thread_local! {
 /// is received where it is to stay, what comes beyond that elsewhere: so it may get one piece of memory or two, of which
 /// the second comes after the first. None: nothing was received, and it wasn't the end.
 ///
-/// No Python code may run in there; others may, with the GIL.
+/// `receive` runs no Python code, but may let go of the GIL.
 pub fn receive_bytes<'py>(
     py: Python<'py>,
     expected: &GilCell<usize>,
@@ -76,9 +76,9 @@ static KEEPS_MEMORY: Once = Once::new();
 /// Has glibc keep a little more of the memory that is freed at the end of its heap.
 ///
 /// By default it gives back all beyond 128 KiB. Whoever receives and drops large messages then has the system take away
-/// and hand out the same pages again and again, which costs as much as all the rest. It keeps more, twice as much, once it
-/// has seen a block of its own of some size come and go: see `M_MMAP_THRESHOLD` in mallopt(3), also for how to have it
-/// otherwise. Mostly a program makes such a block sooner or later anyway.
+/// and hand out the same pages again and again, which costs as much as all the rest. Once it has seen a block of a larger
+/// size come and go, it keeps twice that size: see `M_MMAP_THRESHOLD` in mallopt(3), also for how to have it otherwise.
+/// Mostly a program makes such a block sooner or later anyway.
 fn keep_memory() {
     const SIZE: usize = 1024 * 1024;
     // Not optimized away.
