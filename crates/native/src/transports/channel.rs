@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::flow::FlowControl;
@@ -12,7 +12,6 @@ use crate::calls;
 use crate::descriptors::{Direction, Watch};
 use crate::event_loop::LoopCore;
 use crate::gil::{GilCell, intern};
-use crate::handle::run_in_context;
 
 /// What one of them does.
 pub struct Kind {
@@ -309,43 +308,19 @@ impl Lives for Channel {
         Life {
             event_loop: &self.event_loop,
             protocol: &self.protocol,
+            file: &self.file,
+            fd: self.fd,
             context: &self.context,
+            read_context: &self.read_context,
+            write_context: &self.write_context,
             waiter: &self.waiter,
             lost: &self.lost,
             reason: &self.reason,
         }
     }
 
-    fn start_reading(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_readable && this.is_reading(py) {
-            this.read_context
-                .set(py, Some(calls::copy_context(py)?.unbind()));
-            event_loop
-                .get()
-                .watch_natively(this.fd, Direction::Read, slf)?;
-        }
-        Ok(())
-    }
-
-    fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let told = match this.protocol.bind(py) {
-            Some(protocol) => {
-                let lost = intern!(py, "connection_lost");
-                calls::call_user_method(lost, [&protocol, &reason]).map(drop)
-            }
-            None => Ok(()),
-        };
-        let closed = match this.file.take(py) {
-            Some(file) => file.call_method0(py, intern!(py, "close")).map(drop),
-            None => Ok(()),
-        };
-        drop((this.protocol.take(py), this.event_loop.take(py)));
-        drop((this.read_context.take(py), this.write_context.take(py)));
-        told.and(closed)
+    fn listens(&self, py: Python<'_>) -> bool {
+        self.is_readable && self.is_reading(py)
     }
 }
 
@@ -356,27 +331,15 @@ impl Watch for Channel {
         direction: Direction,
     ) -> PyResult<()> {
         let py = slf.py();
-        let this = slf.get();
-        let context = match direction {
-            Direction::Read => &this.read_context,
-            Direction::Write => &this.write_context,
-        };
-        let Some(context) = context.bind(py) else {
-            return Ok(());
-        };
-        let done = run_in_context(&context, || {
-            (this.kind.ready)(slf, direction)?;
-            Ok(py.None().into_bound(py))
-        });
-        match done {
+        let kind = slf.get().kind;
+        match Self::run_ready(slf, direction, || (kind.ready)(slf, direction)) {
             Err(error) if !calls::ends_the_program(py, &error) => {
                 let name = match direction {
                     Direction::Read => "_read_ready",
-                    Direction::Write => this.kind.write_ready,
+                    Direction::Write => kind.write_ready,
                 };
-                let callback = slf.getattr(name)?;
-                let args = pyo3::types::PyTuple::empty(py);
-                LoopCore::report_callback(event_loop, &callback, &args, error)
+                let callback = slf.getattr(calls::string(py, name)?)?;
+                LoopCore::report_callback(event_loop, &callback, &PyTuple::empty(py), error)
             }
             done => done,
         }

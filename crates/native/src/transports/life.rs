@@ -1,6 +1,7 @@
 //! What happens to every transport once: it begins, and it ends. Each in a turn of the loop that is its own.
 
 use std::marker::PhantomData;
+use std::os::fd::RawFd;
 
 use pyo3::PyClass;
 use pyo3::prelude::*;
@@ -8,18 +9,26 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::{PyString, PyTuple};
 
 use crate::calls;
+use crate::descriptors::{Direction, Watch};
 use crate::event_loop::{LoopCore, Step};
 use crate::gil::{GilCell, intern};
 use crate::handle::run_in_context;
 
 type Object = GilCell<Option<Py<PyAny>>>;
 
-/// What a transport keeps for that.
+/// What a transport keeps for that, and to be told in between.
 pub struct Life<'a> {
+    /// None once the protocol was told that the connection is lost, as are the next two.
     pub event_loop: &'a GilCell<Option<Py<LoopCore>>>,
     pub protocol: &'a Object,
+    /// The socket or pipe.
+    pub file: &'a Object,
+    /// The number under which the loop knows it.
+    pub fd: RawFd,
     /// That `connection_made` is called in, and then taken; later that of the end.
     pub context: &'a Object,
+    pub read_context: &'a Object,
+    pub write_context: &'a Object,
     /// Of whoever opens it.
     pub waiter: &'a Object,
     /// Not 0 once the protocol is about to be told that the connection is lost.
@@ -28,14 +37,72 @@ pub struct Life<'a> {
     pub reason: &'a Object,
 }
 
-pub trait Lives: PyClass<Frozen = True> + Sync {
+pub trait Lives: PyClass<Frozen = True> + Sync + Watch {
     fn life(&self) -> Life<'_>;
 
-    /// Has itself told of what comes.
-    fn start_reading(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()>;
+    /// Whether it is to be told of what comes.
+    fn listens(&self, py: Python<'_>) -> bool;
 
     /// Tells the protocol that the connection is lost, and lets go of everything.
-    fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()>;
+    fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
+        Self::end(slf, reason)
+    }
+
+    /// As much of that as is the same for all.
+    fn end(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let life = slf.get().life();
+        let told = match life.protocol.bind(py) {
+            Some(protocol) => {
+                let lost = intern!(py, "connection_lost");
+                calls::call_user_method(lost, [&protocol, &reason]).map(drop)
+            }
+            None => Ok(()),
+        };
+        let closed = match life.file.take(py) {
+            Some(file) => file.call_method0(py, intern!(py, "close")).map(drop),
+            None => Ok(()),
+        };
+        drop((life.protocol.take(py), life.event_loop.take(py)));
+        drop((life.read_context.take(py), life.write_context.take(py)));
+        told.and(closed)
+    }
+
+    /// Has itself told of what comes, in a copy of the current context.
+    fn start_reading(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.listens(py) {
+            let context = calls::copy_context(py)?;
+            let life = this.life();
+            life.read_context.set(py, Some(context.unbind()));
+            event_loop
+                .get()
+                .watch_natively(life.fd, Direction::Read, slf)?;
+        }
+        Ok(())
+    }
+
+    /// Does what is to be done once its descriptor is ready, in the context of whoever had it told.
+    fn run_ready(
+        slf: &Bound<'_, Self>,
+        direction: Direction,
+        run: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let life = slf.get().life();
+        let context = match direction {
+            Direction::Read => life.read_context,
+            Direction::Write => life.write_context,
+        };
+        let Some(context) = context.bind(py) else {
+            return Ok(());
+        };
+        run_in_context(&context, || {
+            run()?;
+            Ok(py.None().into_bound(py))
+        })
+    }
 
     /// Has the protocol told in the next turn that the connection is lost.
     fn lose_soon(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {

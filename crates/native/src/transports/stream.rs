@@ -17,7 +17,6 @@ use crate::calls;
 use crate::descriptors::{Direction, Watch};
 use crate::event_loop::LoopCore;
 use crate::gil::{GilCell, GilRefCell, intern};
-use crate::handle::run_in_context;
 use crate::sockets::descriptor;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
@@ -507,21 +506,9 @@ impl Watch for StreamTransport {
         _event_loop: &Bound<'_, LoopCore>,
         direction: Direction,
     ) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let context = match direction {
-            Direction::Read => &this.read_context,
-            Direction::Write => &this.write_context,
-        };
-        let Some(context) = context.bind(py) else {
-            return Ok(());
-        };
-        run_in_context(&context, || {
-            match direction {
-                Direction::Read => Self::read_ready(slf)?,
-                Direction::Write => Self::write_ready(slf)?,
-            }
-            Ok(py.None().into_bound(py))
+        Self::run_ready(slf, direction, || match direction {
+            Direction::Read => Self::read_ready(slf),
+            Direction::Write => Self::write_ready(slf),
         })
     }
 }
@@ -531,47 +518,30 @@ impl Lives for StreamTransport {
         Life {
             event_loop: &self.event_loop,
             protocol: &self.protocol,
+            file: &self.socket,
+            fd: self.fd,
             context: &self.context,
+            read_context: &self.read_context,
+            write_context: &self.write_context,
             waiter: &self.waiter,
             lost: &self.lost,
             reason: &self.reason,
         }
     }
 
-    fn start_reading(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_reading(py) {
-            this.read_context
-                .set(py, Some(calls::copy_context(py)?.unbind()));
-            event_loop
-                .get()
-                .watch_natively(this.fd, Direction::Read, slf)?;
-        }
-        Ok(())
+    fn listens(&self, py: Python<'_>) -> bool {
+        self.is_reading(py)
     }
 
     fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let told = match this.protocol(py) {
-            Some(protocol) => {
-                calls::call_user_method(intern!(py, "connection_lost"), [&protocol, &reason])
-                    .map(drop)
-            }
-            None => Ok(()),
-        };
-        let closed = match this.socket.take(py) {
-            Some(socket) => socket.call_method0(py, intern!(py, "close")).map(drop),
-            None => Ok(()),
-        };
-        drop((this.protocol.take(py), this.event_loop.take(py)));
-        drop((this.read_context.take(py), this.write_context.take(py)));
+        let told = Self::end(slf, reason);
         let detached = match this.server.take(py) {
             Some(server) => Self::detach(slf, server.bind(py)),
             None => Ok(()),
         };
-        told.and(closed).and(detached)?;
+        told.and(detached)?;
         if let Some(waiter) = this.empty_waiter.bind(py) {
             let error = calls::builtin_error::<PyConnectionError>("Connection is closed by peer");
             waiter.call_method1(intern!(py, "set_exception"), (error.value(py),))?;
