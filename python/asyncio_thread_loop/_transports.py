@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from ._native import LoopCore, StreamTransport
+from ._native import LoopCore, StreamTransport, prepare_transport_type
 
 _Standard = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
 
@@ -30,14 +30,17 @@ class SocketTransport(StreamTransport):
     _make_empty_waiter = _Standard._make_empty_waiter
     _reset_empty_waiter = _Standard._reset_empty_waiter
 
-    def __del__(self) -> None:
-        if self._sock is not None:
-            self._unwatch()
-            _Standard.__del__(self)
+    def _end_unclosed(self) -> None:
+        """Called instead of a `__del__`, and only if nobody closed it."""
+        self._unwatch()
+        _Standard.__del__(self)
 
     def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
         report(self, exc, message, is_usual=isinstance(exc, OSError))
         self._force_close(exc)
+
+
+prepare_transport_type(SocketTransport)
 
 
 def make_transport(

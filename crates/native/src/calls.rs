@@ -195,6 +195,8 @@ imported! {
     copy_future_state: PyAny = "asyncio.futures", "_copy_future_state";
     asyncio_futures: PyAny = "asyncio", "futures";
     standard_loop: PyType = "asyncio", "BaseEventLoop";
+    asyncio_server: PyType = "asyncio.base_events", "Server";
+    weak_set: PyType = "weakref", "WeakSet";
     asyncio_handle: PyType = "asyncio", "Handle";
     asyncio_timer_handle: PyType = "asyncio", "TimerHandle";
     asyncio_logger: PyAny = "asyncio.log", "logger";
@@ -356,6 +358,12 @@ pub fn thread_ident() -> u64 {
 pub fn copy_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the GIL is held and the returned reference is ours.
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+}
+
+/// A copy of another context.
+pub fn copy_of_context<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the GIL is held, the type is checked, and the returned reference is ours.
+    unsafe { Bound::from_owned_ptr_or_err(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
 }
 
 /// Whether `object` is a coroutine of an `async def` function.

@@ -97,6 +97,7 @@ impl<T> GilCell<T> {
 }
 
 /// A collection that is worked on in place, for moments in which no Python code runs.
+#[derive(Default)]
 pub struct GilRefCell<T>(RefCell<T>);
 
 // SAFETY: as for `GilCell`.

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `bridge`, `batch` | `submit` and `evaluate`, of one call and of many |
 //! | `portal` | the way into one running loop |
-//! | `future`, `allocation` | the Rust half of `Future`, and how to make many |
+//! | `future` | the Rust half of `Future` |
+//! | `allocation` | how to make many objects of a class |
 //! | `faces` | what the synchronous faces of `to_sync` do at every call |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
 //! | `transports` | what stands between sockets or pipes and protocols |
@@ -54,7 +55,7 @@ mod _native {
     #[pymodule_export]
     use crate::bridge::{BridgeCore, check_timeout};
     #[pymodule_export]
-    use crate::event_loop::LoopCore;
+    use crate::event_loop::{LoopCore, Transports};
     #[pymodule_export]
     use crate::faces::{
         BoundMethod, FaceCore, FacesCore, FunctionCore, MethodCore, Registry, contexts_of,
@@ -73,8 +74,8 @@ mod _native {
     };
     #[pymodule_export]
     use crate::transports::{
-        Channel, DatagramTransport, Listener, ReadPipeTransport, StreamTransport,
-        WritePipeTransport,
+        Channel, Clients, DatagramTransport, Listener, ReadPipeTransport, StreamTransport,
+        WritePipeTransport, prepare_transport_type,
     };
     #[pymodule_export]
     use crate::waiting::Waiting;

@@ -10,6 +10,7 @@ mod executors;
 mod queue;
 mod shortcuts;
 mod tasks;
+mod transports;
 mod turn;
 mod watching;
 
@@ -35,6 +36,7 @@ use self::queue::Timer;
 pub use self::queue::{Bell, Ready, Step};
 pub use self::shortcuts::prepare as prepare_shortcuts;
 pub use self::tasks::create_future;
+pub use self::transports::Transports;
 use crate::calls;
 use crate::descriptors::{Descriptors, Direction, Watcher, file_descriptor};
 use crate::future::FutureCore;
@@ -47,6 +49,7 @@ pub struct LoopCore {
     ready: GilRefCell<VecDeque<Ready>>,
     timers: GilRefCell<Timers<Timer>>,
     descriptors: GilRefCell<Descriptors>,
+    pub transports: Py<Transports>,
     inbox: Inbox<Ready, Bell>,
     /// The inbox's other buffer, empty between two looks.
     jobs: GilCell<Vec<Ready>>,
@@ -248,12 +251,13 @@ impl LoopCore {
 #[pymethods]
 impl LoopCore {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn new(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         Ok(Self {
             ready: GilRefCell::new(VecDeque::new()),
             timers: GilRefCell::new(Timers::new()),
             descriptors: GilRefCell::new(Descriptors::default()),
+            transports: Py::new(args.py(), Transports::default())?,
             inbox: Inbox::new(),
             jobs: GilCell::default(),
             poller: GilCell::new(Some(Arc::new(Poller::new()?))),
@@ -491,6 +495,14 @@ impl LoopCore {
     fn _watched(&self, py: Python<'_>, fd: RawFd) -> (bool, bool) {
         self.descriptors.borrow_mut(py).watched(fd)
     }
+
+    #[getter]
+    fn _transports(&self, py: Python<'_>) -> Py<Transports> {
+        self.transports.clone_ref(py)
+    }
+
+    #[setter(_transports)]
+    fn set_transports(&self, _transports: &Bound<'_, PyAny>) {}
 
     /// Schedules a handle that asyncio made itself, unless it is cancelled.
     fn _add_callback(&self, handle: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -132,21 +132,6 @@ impl LoopCore {
         drop(forgotten);
     }
 
-    /// A descriptor that a transport uses is not for others.
-    fn check_no_transport(slf: &Bound<'_, Self>, fd: RawFd) -> PyResult<()> {
-        let py = slf.py();
-        let transports = slf.getattr(intern!(py, "_transports"))?;
-        // Of the `WeakValueDictionary`: mostly there is nothing under this number.
-        let transports = transports.getattr(intern!(py, "data"))?;
-        if let Ok(transports) = transports.cast::<PyDict>()
-            && !transports.contains(fd)?
-        {
-            return Ok(());
-        }
-        let check = intern!(py, "_ensure_fd_no_transport");
-        slf.call_method1(check, (fd,)).map(drop)
-    }
-
     /// Tells a watcher that its descriptor is ready.
     pub fn tell(slf: &Bound<'_, Self>, key: u64, direction: Direction) -> PyResult<()> {
         let py = slf.py();

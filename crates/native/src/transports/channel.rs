@@ -308,7 +308,6 @@ impl Lives for Channel {
         Life {
             event_loop: &self.event_loop,
             protocol: &self.protocol,
-            file: &self.file,
             fd: self.fd,
             context: &self.context,
             read_context: &self.read_context,
@@ -321,6 +320,13 @@ impl Lives for Channel {
 
     fn listens(&self, py: Python<'_>) -> bool {
         self.is_readable && self.is_reading(py)
+    }
+
+    fn close_file(&self, py: Python<'_>) -> PyResult<()> {
+        match self.file.take(py) {
+            Some(file) => file.call_method0(py, intern!(py, "close")).map(drop),
+            None => Ok(()),
+        }
     }
 }
 

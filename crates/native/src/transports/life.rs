@@ -21,8 +21,6 @@ pub struct Life<'a> {
     /// None once the protocol was told that the connection is lost, as are the next two.
     pub event_loop: &'a GilCell<Option<Py<LoopCore>>>,
     pub protocol: &'a Object,
-    /// The socket or pipe.
-    pub file: &'a Object,
     /// The number under which the loop knows it.
     pub fd: RawFd,
     /// That `connection_made` is called in, and then taken; later that of the end.
@@ -43,6 +41,9 @@ pub trait Lives: PyClass<Frozen = True> + Sync + Watch {
     /// Whether it is to be told of what comes.
     fn listens(&self, py: Python<'_>) -> bool;
 
+    /// Closes its socket or pipe.
+    fn close_file(&self, py: Python<'_>) -> PyResult<()>;
+
     /// Tells the protocol that the connection is lost, and lets go of everything.
     fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
         Self::end(slf, reason)
@@ -59,10 +60,7 @@ pub trait Lives: PyClass<Frozen = True> + Sync + Watch {
             }
             None => Ok(()),
         };
-        let closed = match life.file.take(py) {
-            Some(file) => file.call_method0(py, intern!(py, "close")).map(drop),
-            None => Ok(()),
-        };
+        let closed = slf.get().close_file(py);
         drop((life.protocol.take(py), life.event_loop.take(py)));
         drop((life.read_context.take(py), life.write_context.take(py)));
         told.and(closed)

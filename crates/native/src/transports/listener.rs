@@ -2,21 +2,28 @@
 //!
 //! What is rare is left to asyncio's `_accept_connection`: debug mode, and errors, which it meets again.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::endpoint::{Endpoint, Kind};
+use super::making;
 use super::socket;
-use super::stream::StreamTransport;
+use super::stream::{Addresses, StreamTransport};
 use crate::address::Address;
 use crate::calls;
 use crate::descriptors::{Direction, Watch};
 use crate::event_loop::{LoopCore, Step};
-use crate::gil::{GilCell, intern};
+use crate::gil::{GilCell, GilRefCell, intern};
 use crate::handle::run_in_context;
+
+/// So often no second connection is looked for after a look that found only one. To look for one that isn't there has
+/// the kernel make a socket all the same.
+const SINGLES: usize = 7;
 
 #[pyclass(frozen, module = "asyncio_thread_loop._native")]
 pub struct Listener {
@@ -27,18 +34,12 @@ pub struct Listener {
     fd: RawFd,
     /// At most so many are accepted in a turn.
     backlog: usize,
-    family: i32,
-    kind: i32,
-    protocol: i32,
-}
-
-/// A connection that becomes a transport in the next turn.
-#[pyclass(frozen, module = "asyncio_thread_loop._native")]
-struct Accepted {
-    listener: Py<Listener>,
-    socket: Py<PyAny>,
-    peer: Py<PyAny>,
-    context: Py<PyAny>,
+    /// Of the connections.
+    kind: Kind,
+    /// Accepted, and about to become transports.
+    accepted: GilRefCell<VecDeque<(OwnedFd, Address)>>,
+    /// So often from now on one connection is accepted in a turn: they come one by one.
+    singles: GilCell<usize>,
 }
 
 #[pymethods]
@@ -51,15 +52,21 @@ impl Listener {
         backlog: usize,
     ) -> PyResult<Self> {
         let py = socket.py();
+        let fd = socket.call_method0("fileno")?.extract()?;
         Ok(Self {
             args: GilCell::new(Some(args)),
             server: GilCell::new(server),
             context: GilCell::new(Some(calls::copy_context(py)?.unbind())),
-            fd: socket.call_method0("fileno")?.extract()?,
+            fd,
             backlog,
-            family: socket.getattr("family")?.extract()?,
-            kind: socket.getattr("type")?.extract()?,
-            protocol: socket.getattr("proto")?.extract()?,
+            kind: Kind {
+                family: socket.getattr("family")?.extract()?,
+                kind: socket.getattr("type")?.extract()?,
+                protocol: socket.getattr("proto")?.extract()?,
+                lingers: socket::lingers(fd),
+            },
+            accepted: GilRefCell::new(VecDeque::new()),
+            singles: GilCell::new(0),
         })
     }
 
@@ -82,16 +89,6 @@ impl Listener {
     }
 }
 
-#[pymethods]
-impl Accepted {
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.listener)?;
-        visit.call(&self.socket)?;
-        visit.call(&self.peer)?;
-        visit.call(&self.context)
-    }
-}
-
 impl Watch for Listener {
     fn ready(
         slf: &Bound<'_, Self>,
@@ -99,40 +96,39 @@ impl Watch for Listener {
         _direction: Direction,
     ) -> PyResult<()> {
         let py = slf.py();
-        let Some(context) = slf.get().context.bind(py) else {
-            return Ok(());
-        };
-        run_in_context(&context, || {
-            Self::accept_all(slf, event_loop)?;
-            Ok(py.None().into_bound(py))
-        })
-    }
-}
-
-impl Listener {
-    /// As asyncio asks before it has small writes sent at once.
-    fn is_tcp(&self) -> bool {
-        matches!(self.family, libc::AF_INET | libc::AF_INET6)
-            && self.kind == libc::SOCK_STREAM
-            && self.protocol == libc::IPPROTO_TCP
-    }
-
-    fn accept_all(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-        let py = slf.py();
         let this = slf.get();
         if event_loop.get().is_debugged(py) {
             return this.accept_as_asyncio(event_loop);
         }
-        for _ in 0..this.backlog {
-            match accept(this.fd) {
-                Ok((fd, peer)) => {
-                    let accepted = Self::wrap(slf, fd, &peer)?;
-                    LoopCore::soon::<Open>(event_loop, &accepted)?;
-                }
+        // All of them first: a factory of protocols may close the server.
+        let accepted = this.accept_all(py);
+        Self::open_all(slf, event_loop)?;
+        match accepted {
+            Ok(()) => Ok(()),
+            Err(_) => this.accept_as_asyncio(event_loop),
+        }
+    }
+}
+
+impl Listener {
+    /// An error is one that has to do with the system, not with a connection.
+    fn accept_all(&self, py: Python<'_>) -> io::Result<()> {
+        let mut accepted = self.accepted.borrow_mut(py);
+        let singles = self.singles.get(py);
+        if let Some(singles) = singles.checked_sub(1) {
+            self.singles.set(py, singles);
+        }
+        let limit = if singles > 0 { 1 } else { self.backlog };
+        for count in 0..limit {
+            match accept(self.fd) {
+                Ok(connection) => accepted.push_back(connection),
                 Err(error) => {
+                    if count == 1 {
+                        self.singles.set(py, SINGLES);
+                    }
                     return match error.raw_os_error() {
                         Some(libc::EAGAIN | libc::EINTR | libc::ECONNABORTED) => Ok(()),
-                        _ => this.accept_as_asyncio(event_loop),
+                        _ => Err(error),
                     };
                 }
             }
@@ -142,90 +138,101 @@ impl Listener {
 
     fn accept_as_asyncio(&self, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
         let py = event_loop.py();
-        let Some(args) = self.args.bind(py) else {
+        let (Some(args), Some(context)) = (self.args.bind(py), self.context.bind(py)) else {
             return Ok(());
         };
-        event_loop
-            .getattr(intern!(py, "_accept_connection"))?
-            .call1(args)
-            .map(drop)
+        run_in_context(&context, || {
+            let accept = event_loop.getattr(intern!(py, "_accept_connection"))?;
+            accept.call1(args)
+        })
     }
 
-    fn wrap<'py>(
-        slf: &Bound<'py, Self>,
-        fd: OwnedFd,
-        peer: &Address,
-    ) -> PyResult<Bound<'py, Accepted>> {
+    fn open_all(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        // Told that it doesn't block, the object need not ask the system.
-        let kind = this.kind | libc::SOCK_NONBLOCK;
-        let (family, protocol) = (this.family, this.protocol);
-        let socket = calls::socket_type(py)?.call1((family, kind, protocol, fd.as_raw_fd()))?;
-        let _ = fd.into_raw_fd(); // It is the object's.
-        let peer = if Address::is_told(this.family) {
-            peer.to_python(py)?
-        } else {
-            socket.call_method0("getpeername")?
-        };
-        let accepted = Accepted {
-            listener: slf.clone().unbind(),
-            socket: socket.unbind(),
-            peer: peer.unbind(),
-            context: calls::copy_context(py)?.unbind(),
-        };
-        Bound::new(py, accepted)
-    }
-}
-
-/// An accepted connection gets its protocol and its transport.
-struct Open;
-
-impl Step for Open {
-    type Of = Accepted;
-
-    fn run(slf: &Bound<'_, Accepted>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let opened = run_in_context(this.context.bind(py), || this.open(py, event_loop));
-        match opened {
-            Err(error) if calls::ends_the_program(py, &error) => Err(error),
-            // As in asyncio, which tells of it in debug mode alone: the peer sees its connection closed.
-            _ => Ok(()),
+        loop {
+            let Some((fd, peer)) = this.accepted.borrow_mut(py).pop_front() else {
+                return Ok(());
+            };
+            match this.open(event_loop, fd, peer) {
+                Err(error) if calls::ends_the_program(py, &error) => {
+                    LoopCore::soon::<OpenRest>(event_loop, slf)?;
+                    return Err(error);
+                }
+                // As in asyncio, which tells of it in debug mode alone: the peer sees its connection closed.
+                _ => {}
+            }
         }
     }
-}
 
-impl Accepted {
-    fn open<'py>(
+    /// An accepted connection gets its protocol and its transport.
+    fn open(&self, event_loop: &Bound<'_, LoopCore>, fd: OwnedFd, peer: Address) -> PyResult<()> {
+        let py = event_loop.py();
+        let (Some(args), Some(context)) = (self.args.bind(py), self.context.bind(py)) else {
+            return Ok(());
+        };
+        let context = calls::copy_of_context(&context)?;
+        run_in_context(&context, || {
+            let protocol = calls::call_user_plainly(&args.get_item(0)?)?;
+            self.connect(event_loop, fd, peer, protocol)
+        })
+    }
+
+    fn connect<'py>(
         &self,
-        py: Python<'py>,
         event_loop: &Bound<'py, LoopCore>,
+        fd: OwnedFd,
+        peer: Address,
+        protocol: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let listener = self.listener.get();
-        let Some(args) = listener.args.bind(py) else {
-            return Ok(py.None().into_bound(py));
-        };
-        let protocol = calls::call_user_plainly(&args.get_item(0)?)?;
-        let socket = self.socket.bind(py);
-        let fd: RawFd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
-        let others = event_loop.getattr(intern!(py, "_transports"))?;
-        if !others.call_method1(intern!(py, "get"), (fd,))?.is_none() {
-            // It raises unless that transport is about to end.
-            event_loop.call_method1(intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+        let py = event_loop.py();
+        let number = fd.as_raw_fd();
+        LoopCore::check_no_transport(event_loop, number)?;
+        if self.is_tcp() {
+            socket::send_at_once(number);
         }
-        if listener.is_tcp() {
-            socket::send_at_once(fd);
-        }
+        let endpoint = Endpoint::bare(fd, self.kind);
         let extra = PyDict::new(py);
-        extra.set_item(intern!(py, "peername"), &self.peer)?;
-        let server = listener.server.bind(py);
-        let transport = calls::socket_transport(py)?
-            .call1((event_loop, socket, protocol, extra, server))?
-            .cast_into::<StreamTransport>()?;
-        transport.get().fill_in_later(py, Address::of(fd))?;
-        StreamTransport::begin(&transport, None)?;
-        Ok(transport.into_any())
+        let addresses = if Address::is_told(self.kind.family) {
+            let own = Address::of(number);
+            let peer = Some(peer);
+            Some(Addresses { peer, own })
+        } else {
+            if let Some(socket) = endpoint.object(py)? {
+                for (name, ask) in [("peername", "getpeername"), ("sockname", "getsockname")] {
+                    extra.set_item(name, socket.call_method0(ask).ok())?;
+                }
+            }
+            None
+        };
+        let server = self.server.bind(py);
+        let transport =
+            StreamTransport::accepted(event_loop, endpoint, extra, addresses, protocol, server)?;
+        let transport = making::make(py, transport)?;
+        let begun = StreamTransport::begin(&transport, None);
+        if begun.is_err() {
+            // Its server has closed in the meantime, or the loop has: nobody is to be told of its end.
+            transport.get().drop_connection(py);
+        }
+        begun.map(|()| transport.into_any())
+    }
+
+    /// As asyncio asks before it has small writes sent at once.
+    fn is_tcp(&self) -> bool {
+        matches!(self.kind.family, libc::AF_INET | libc::AF_INET6)
+            && self.kind.kind == libc::SOCK_STREAM
+            && self.kind.protocol == libc::IPPROTO_TCP
+    }
+}
+
+/// What was accepted when a factory ended the program goes on if the loop does.
+struct OpenRest;
+
+impl Step for OpenRest {
+    type Of = Listener;
+
+    fn run(slf: &Bound<'_, Listener>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        Listener::open_all(slf, event_loop)
     }
 }
 

@@ -84,6 +84,26 @@ pub fn send_at_once(fd: RawFd) {
     }
 }
 
+/// Whether closing the socket, or one that it accepts, waits until what was sent has arrived.
+pub fn lingers(fd: RawFd) -> bool {
+    let mut linger = libc::linger {
+        l_onoff: 0,
+        l_linger: 0,
+    };
+    let mut size = size_of_val(&linger) as libc::socklen_t;
+    // SAFETY: the option is such a structure, valid for writes of its size.
+    unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw mut linger).cast(),
+            &raw mut size,
+        );
+    }
+    linger.l_onoff != 0
+}
+
 /// Sends the end of the stream.
 pub fn shut_down_writing(py: Python<'_>, fd: RawFd) -> PyResult<()> {
     // SAFETY: no pointers are passed.

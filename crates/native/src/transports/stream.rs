@@ -8,30 +8,32 @@ use pyo3::types::{PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::buffer::WriteBuffer;
+use super::endpoint::Endpoint;
 use super::flow::FlowControl;
 use super::life::{Begin, Life, Lives};
 use super::reading::MAX_SIZE;
+use super::server;
 use super::socket;
 use crate::address::Address;
 use crate::calls;
 use crate::descriptors::{Direction, Watch};
 use crate::event_loop::LoopCore;
 use crate::gil::{GilCell, GilRefCell, intern};
-use crate::sockets::descriptor;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct StreamTransport {
-    /// None once the protocol was told that the connection is lost, as are the next two.
+    /// None once the protocol was told that the connection is lost, as is the protocol. The endpoint is closed then.
     pub event_loop: GilCell<Option<Py<LoopCore>>>,
-    socket: GilCell<Option<Py<PyAny>>>,
+    endpoint: Endpoint,
     protocol: GilCell<Option<Py<PyAny>>>,
     /// The number under which the loop knows it. The socket may have been closed by others since.
     pub fd: RawFd,
     /// Of a server's.
     server: GilCell<Option<Py<PyAny>>>,
     extra: Py<PyDict>,
-    /// What `extra` is to have of the socket once somebody asks for it.
-    extra_later: GilCell<Option<Later>>,
+    /// What `extra` is to have of the socket once somebody asks for it: mostly nobody does.
+    addresses_later: GilCell<Option<Box<Addresses>>>,
+    tells_socket_later: GilCell<bool>,
     /// The protocol is a `BufferedProtocol`.
     is_buffered: GilCell<bool>,
     /// That `connection_made` is called in, and then taken.
@@ -57,10 +59,24 @@ pub struct StreamTransport {
     pub empty_waiter: GilCell<Option<Py<PyAny>>>,
 }
 
-/// The socket, and its address, which it may not tell any more when it is asked.
-struct Later {
-    socket: Py<PyAny>,
-    address: Option<Box<Address>>,
+/// Of the two sides of a connection. None: the system doesn't tell.
+pub struct Addresses {
+    pub peer: Option<Address>,
+    pub own: Option<Address>,
+}
+
+impl Addresses {
+    fn tell(&self, extra: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = extra.py();
+        for (name, address) in [
+            (intern!(py, "peername"), &self.peer),
+            (intern!(py, "sockname"), &self.own),
+        ] {
+            let address = address.as_ref().map(|address| address.to_python(py));
+            extra.set_item(name, address.transpose()?)?;
+        }
+        Ok(())
+    }
 }
 
 impl StreamTransport {
@@ -82,10 +98,12 @@ impl StreamTransport {
 
     /// The socket's descriptor, which is no more if the socket was closed behind our back.
     pub fn descriptor(&self, py: Python<'_>) -> PyResult<RawFd> {
-        match self.socket.bind(py) {
-            Some(socket) => descriptor(&socket),
-            None => Ok(-1),
-        }
+        self.endpoint.descriptor(py)
+    }
+
+    /// Whether there is a socket to be closed.
+    pub fn is_open(&self, py: Python<'_>) -> bool {
+        self.endpoint.is_open(py)
     }
 
     /// Ends the connection because of an error. What ends the program passes.
@@ -116,53 +134,90 @@ impl StreamTransport {
         }
     }
 
-    /// Tells the server of its new connection. Before 3.13 it only counted them.
-    fn attach(slf: &Bound<'_, Self>, server: &Bound<'_, PyAny>) -> PyResult<()> {
-        let attach = server.getattr(intern!(slf.py(), "_attach"))?;
-        if cfg!(Py_3_13) {
-            attach.call1((slf,)).map(drop)
-        } else {
-            attach.call0().map(drop)
+    /// A connection that a server accepted, which calls the methods of `protocol` in copies of the current context.
+    pub fn accepted(
+        event_loop: &Bound<'_, LoopCore>,
+        endpoint: Endpoint,
+        extra: Bound<'_, PyDict>,
+        addresses: Option<Addresses>,
+        protocol: Bound<'_, PyAny>,
+        server: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let py = event_loop.py();
+        let fd = endpoint.descriptor(py)?;
+        Ok(Self {
+            event_loop: GilCell::new(Some(event_loop.clone().unbind())),
+            is_buffered: GilCell::new(is_buffered(&protocol)?),
+            protocol: GilCell::new(Some(protocol.unbind())),
+            server: GilCell::new(server.map(Bound::unbind)),
+            context: GilCell::new(Some(calls::copy_context(py)?.unbind())),
+            addresses_later: GilCell::new(addresses.map(Box::new)),
+            tells_socket_later: GilCell::new(true),
+            ..Self::of(endpoint, fd, extra)
+        })
+    }
+
+    /// Ends a connection that the protocol never heard of.
+    pub fn drop_connection(&self, py: Python<'_>) {
+        let _ = self.endpoint.close(py);
+        drop(self.server.take(py));
+    }
+
+    /// One that is lost.
+    pub fn nothing(py: Python<'_>) -> Self {
+        Self::of(Endpoint::nothing(), -1, PyDict::new(py))
+    }
+
+    fn of(endpoint: Endpoint, fd: RawFd, extra: Bound<'_, PyDict>) -> Self {
+        Self {
+            event_loop: GilCell::new(None),
+            endpoint,
+            protocol: GilCell::new(None),
+            fd,
+            server: GilCell::new(None),
+            extra: extra.unbind(),
+            addresses_later: GilCell::new(None),
+            tells_socket_later: GilCell::new(false),
+            is_buffered: GilCell::new(false),
+            context: GilCell::new(None),
+            read_context: GilCell::new(None),
+            write_context: GilCell::new(None),
+            expected: GilCell::new(0),
+            buffer: GilRefCell::new(WriteBuffer::default()),
+            flow: FlowControl::default(),
+            waits_to_write: GilCell::new(false),
+            is_paused: GilCell::new(false),
+            is_closing: GilCell::new(false),
+            is_at_eof: GilCell::new(false),
+            lost: GilCell::new(0),
+            reason: GilCell::new(None),
+            waiter: GilCell::new(None),
+            empty_waiter: GilCell::new(None),
         }
     }
 
-    fn detach(slf: &Bound<'_, Self>, server: &Bound<'_, PyAny>) -> PyResult<()> {
-        let detach = server.getattr(intern!(slf.py(), "_detach"))?;
-        if cfg!(Py_3_13) {
-            detach.call1((slf,)).map(drop)
-        } else {
-            detach.call0().map(drop)
+    fn tell_addresses(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(addresses) = self.addresses_later.take(py) else {
+            return Ok(());
+        };
+        let told = addresses.tell(self.extra.bind(py));
+        if told.is_err() {
+            self.addresses_later.set(py, Some(addresses));
         }
+        told
     }
 
-    /// Has `extra` tell of the socket once it is asked: mostly it never is.
-    pub fn fill_in_later(&self, py: Python<'_>, address: Option<Address>) -> PyResult<()> {
-        let Some(socket) = self.socket.clone_ref(py) else {
-            return Ok(());
-        };
-        let address = address.map(Box::new);
-        let can_wait = address
-            .as_ref()
-            .is_none_or(|address| address.is_of_the_internet());
-        self.extra_later.set(py, Some(Later { socket, address }));
-        if can_wait { Ok(()) } else { self.fill_in(py) }
-    }
-
-    fn fill_in(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(Later { socket, address }) = self.extra_later.take(py) else {
-            return Ok(());
-        };
-        let address = match address {
-            Some(address) if address.is_of_the_internet() => Some(address.to_python(py)?.unbind()),
-            Some(_) => socket.call_method0(py, "getsockname").ok(),
-            None => None,
-        };
-        let extra = self.extra.bind(py);
-        extra.set_item(intern!(py, "sockname"), address)?;
-        extra.set_item(
-            intern!(py, "socket"),
-            calls::transport_socket(py)?.call1((socket,))?,
-        )
+    fn tell_socket(&self, py: Python<'_>) -> PyResult<()> {
+        if self.tells_socket_later.get(py)
+            && let Some(socket) = self.endpoint.object_or_closed(py)?
+        {
+            let socket = calls::transport_socket(py)?.call1((socket,))?;
+            self.extra
+                .bind(py)
+                .set_item(intern!(py, "socket"), socket)?;
+            self.tells_socket_later.set(py, false);
+        }
+        Ok(())
     }
 
     /// Makes the connection known to the loop, and to the protocol in the next turn.
@@ -173,11 +228,9 @@ impl StreamTransport {
             return Ok(());
         };
         if let Some(server) = this.server.bind(py) {
-            Self::attach(slf, &server)?;
+            server::attach(&server, slf)?;
         }
-        event_loop
-            .getattr(intern!(py, "_transports"))?
-            .set_item(this.fd, slf)?;
+        event_loop.get().transports.get().note(this.fd, slf)?;
         this.waiter.set(py, waiter.map(Bound::unbind));
         LoopCore::soon::<Begin<Self>>(&event_loop, slf)
     }
@@ -201,29 +254,14 @@ impl StreamTransport {
             None => calls::copy_context(py)?,
         };
         let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        let extra = extra.unwrap_or_else(|| PyDict::new(py));
         Ok(Self {
             event_loop: GilCell::new(Some(event_loop.clone().unbind())),
-            socket: GilCell::new(Some(socket.clone().unbind())),
             is_buffered: GilCell::new(is_buffered(protocol)?),
             protocol: GilCell::new(Some(protocol.clone().unbind())),
-            fd,
             server: GilCell::new(server),
-            extra_later: GilCell::new(None),
-            extra: extra.unwrap_or_else(|| PyDict::new(py)).unbind(),
             context: GilCell::new(Some(context.unbind())),
-            read_context: GilCell::new(None),
-            write_context: GilCell::new(None),
-            expected: GilCell::new(0),
-            buffer: GilRefCell::new(WriteBuffer::default()),
-            flow: FlowControl::default(),
-            waits_to_write: GilCell::new(false),
-            is_paused: GilCell::new(false),
-            is_closing: GilCell::new(false),
-            is_at_eof: GilCell::new(false),
-            lost: GilCell::new(0),
-            reason: GilCell::new(None),
-            waiter: GilCell::new(None),
-            empty_waiter: GilCell::new(None),
+            ..Self::of(Endpoint::of(socket.clone()), fd, extra)
         })
     }
 
@@ -325,7 +363,10 @@ impl StreamTransport {
         if let Some(value) = extra.get_item(name)? {
             return Ok(Some(value));
         }
-        self.fill_in(name.py())?;
+        self.tell_addresses(name.py())?;
+        if name.eq("socket")? {
+            self.tell_socket(name.py())?;
+        }
         Ok(extra.get_item(name)?.or(default))
     }
 
@@ -390,8 +431,8 @@ impl StreamTransport {
     }
 
     #[getter]
-    fn _sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.socket.clone_ref(py)
+    fn _sock<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.endpoint.object(py)
     }
 
     #[getter]
@@ -401,7 +442,8 @@ impl StreamTransport {
 
     #[getter]
     fn _extra(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
-        self.fill_in(py)?;
+        self.tell_addresses(py)?;
+        self.tell_socket(py)?;
         Ok(self.extra.clone_ref(py))
     }
 
@@ -458,14 +500,9 @@ impl StreamTransport {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.extra)?;
-        self.extra_later.visit(|later| {
-            later
-                .as_ref()
-                .map_or(Ok(()), |later| visit.call(&later.socket))
-        })?;
+        self.endpoint.visit(&visit)?;
         self.event_loop.visit(|object| visit.call(object))?;
         for object in [
-            &self.socket,
             &self.protocol,
             &self.server,
             &self.context,
@@ -483,9 +520,9 @@ impl StreamTransport {
     fn __clear__(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let this = slf.get();
-        drop((this.event_loop.take(py), this.extra_later.take(py)));
+        this.endpoint.let_go(py);
+        drop(this.event_loop.take(py));
         for object in [
-            &this.socket,
             &this.protocol,
             &this.server,
             &this.context,
@@ -518,7 +555,6 @@ impl Lives for StreamTransport {
         Life {
             event_loop: &self.event_loop,
             protocol: &self.protocol,
-            file: &self.socket,
             fd: self.fd,
             context: &self.context,
             read_context: &self.read_context,
@@ -533,12 +569,16 @@ impl Lives for StreamTransport {
         self.is_reading(py)
     }
 
+    fn close_file(&self, py: Python<'_>) -> PyResult<()> {
+        self.endpoint.close(py)
+    }
+
     fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let told = Self::end(slf, reason);
         let detached = match this.server.take(py) {
-            Some(server) => Self::detach(slf, server.bind(py)),
+            Some(server) => server::detach(server.bind(py), slf),
             None => Ok(()),
         };
         told.and(detached)?;
