@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -65,3 +67,32 @@ def test_the_exit_timeout_is_readable():
     assert AsyncioThreadLoop().exit_timeout is None
     assert AsyncioThreadLoop(3).exit_timeout == 3
     assert AsyncioThreadLoop(exit_timeout=0.5).exit_timeout == 0.5
+
+
+def test_every_public_name_is_there_when_it_is_asked_for_and_others_are_not():
+    code = """
+import pickle, sys
+import asyncio_thread_loop
+assert "asyncio_thread_loop._loop" not in sys.modules  # not before somebody wants it
+assert set(asyncio_thread_loop.__all__) <= set(dir(asyncio_thread_loop))
+for name in asyncio_thread_loop.__all__:
+    found = getattr(asyncio_thread_loop, name)
+    assert found is getattr(asyncio_thread_loop, name), name
+    assert found.__module__.startswith("asyncio_thread_loop"), name
+    if isinstance(found, type) and found.__module__ == "asyncio_thread_loop":
+        assert pickle.loads(pickle.dumps(found)) is found, name
+try:
+    asyncio_thread_loop.nothing
+except AttributeError as error:
+    assert str(error) == "module 'asyncio_thread_loop' has no attribute 'nothing'"
+    print("missed")
+from asyncio_thread_loop import *
+print(AsyncioThreadLoop, EventLoop)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines() == [
+        "missed",
+        "<class 'asyncio_thread_loop.AsyncioThreadLoop'> <class 'asyncio_thread_loop.EventLoop'>",
+    ]
