@@ -31,6 +31,8 @@ __all__ = [
     "Registry",
     "StreamTransport",
     "TimerHandle",
+    "TlsCore",
+    "TlsTransportCore",
     "Wait",
     "Waiting",
     "Watchdog",
@@ -239,6 +241,40 @@ class StreamTransport:
     def is_closing(self) -> bool: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+
+@disjoint_base
+class TlsCore:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    _sslobj: Any
+    _incoming: Any
+    _outgoing: Any
+    _transport: Any
+    _app_protocol: Any
+    _app_protocol_is_buffer: bool
+    _state: Any
+    _write_backlog: Any
+    _write_buffer_size: int
+    _outgoing_high_water: int
+    _outgoing_low_water: int
+    _incoming_high_water: int
+    _incoming_low_water: int
+    _ssl_writing_paused: bool
+    _app_writing_paused: bool
+    _app_reading_paused: bool
+    _ssl_reading_paused: bool
+    def buffer_updated(self, nbytes: int) -> None: ...
+    def _do_read(self) -> None: ...
+    def _process_outgoing(self) -> None: ...
+    def _write_appdata(self, list_of_data: Iterable[ReadableBuffer]) -> None: ...
+
+@disjoint_base
+class TlsTransportCore:
+    def __new__(cls, tls: TlsCore) -> Self: ...
+    @property
+    def _ssl_protocol(self) -> Any: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None: ...
+    def _let_go(self) -> None: ...
 
 @disjoint_base
 class Handle:

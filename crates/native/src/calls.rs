@@ -232,6 +232,9 @@ imported! {
     set_asyncgen_hooks: PyAny = "sys", "set_asyncgen_hooks";
     strerror: PyAny = "os", "strerror";
     socket_type: PyType = "socket", "socket";
+    ssl_object: PyType = "ssl", "SSLObject";
+    ssl_wants_read: PyType = "ssl", "SSLWantReadError";
+    ssl_system_call: PyType = "ssl", "SSLSyscallError";
     check_ssl_socket: PyAny = "asyncio.base_events", "_check_ssl_socket";
     frame_at: PyAny = "sys", "_getframe";
     tell_of_blocked_loop: PyAny = "asyncio_thread_loop._watchdog", "tell_of_blocked_loop";

@@ -7,7 +7,7 @@
 //! | `future`, `allocation` | the Rust half of `Future`, and how to make many |
 //! | `faces` | what the synchronous faces of `to_sync` do at every call |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
-//! | `transports` | what stands between sockets and protocols |
+//! | `transports` | what stands between sockets and protocols, TLS included |
 //! | `sockets` | its `sock_*` operations |
 //! | `free_list` | the memory of handles, from one callback to the next |
 //! | `interrupts`, `room` | what a caller needs that runs the loop itself |
@@ -72,7 +72,7 @@ mod _native {
         send_to,
     };
     #[pymodule_export]
-    use crate::transports::{Listener, StreamTransport};
+    use crate::transports::{Listener, StreamTransport, TlsCore, TlsTransportCore};
     #[pymodule_export]
     use crate::waiting::Waiting;
     #[pymodule_export]

@@ -9,8 +9,10 @@ mod listener;
 mod reading;
 mod socket;
 mod stream;
+mod tls;
 mod writing;
 
 pub use self::listener::Listener;
 pub use self::reading::Memory;
 pub use self::stream::StreamTransport;
+pub use self::tls::{TlsCore, TlsTransportCore};

@@ -12,6 +12,7 @@ use pyo3::types::PyBytes;
 
 use super::socket::{self, Outcome};
 use super::stream::StreamTransport;
+use super::tls::TlsCore;
 use crate::calls;
 use crate::descriptors::Direction;
 use crate::event_loop::LoopCore;
@@ -92,6 +93,9 @@ impl StreamTransport {
         let Some(protocol) = this.protocol(py) else {
             return Ok(());
         };
+        if let Ok(tls) = protocol.cast::<TlsCore>() {
+            return Self::read_for_tls(slf, tls);
+        }
         let any_size = (-1i32).into_pyobject(py)?.into_any();
         let buffer = calls::call_user_method(intern!(py, "get_buffer"), [&protocol, &any_size]);
         let buffer = buffer.and_then(|buffer| match buffer.len()? {
@@ -127,6 +131,38 @@ impl StreamTransport {
         Self::check_protocol(
             slf,
             returned,
+            "Fatal error: protocol.buffer_updated() call failed.",
+        )
+        .map(drop)
+    }
+
+    /// TLS is handed what was received where it is.
+    fn read_for_tls(slf: &Bound<'_, Self>, tls: &Bound<'_, TlsCore>) -> PyResult<()> {
+        let py = slf.py();
+        let fd = slf.get().descriptor(py)?;
+        // Taken out meanwhile: memory is found for Python objects, which may run Python code.
+        let mut buffer = std::mem::take(&mut *RECEIVED.borrow_mut(py));
+        buffer.resize(MAX_SIZE, 0);
+        // SAFETY: it is as long as it is said to be.
+        let received = unsafe { socket::receive(fd, buffer.as_mut_ptr(), buffer.len()) };
+        let taken = match received {
+            Outcome::Moved(size) if size > 0 => TlsCore::receive(tls, &buffer[..size]),
+            _ => Ok(()),
+        };
+        *RECEIVED.borrow_mut(py) = buffer;
+        match received {
+            Outcome::Later => return Ok(()),
+            Outcome::Moved(0) => return Self::read_eof(slf),
+            Outcome::Moved(_) => {}
+            Outcome::Failed(number) => {
+                let error = socket::os_error(py, number);
+                return Self::fatal_error(slf, error, "Fatal read error on socket transport");
+            }
+        }
+        let done = taken.and_then(|()| TlsCore::received(tls));
+        Self::check_protocol(
+            slf,
+            done,
             "Fatal error: protocol.buffer_updated() call failed.",
         )
         .map(drop)
@@ -217,16 +253,7 @@ fn receive_in_place(
     let mut into = [IoSliceMut::new(place), IoSliceMut::new(rest)];
     match socket::receive_vectored(fd, &mut into) {
         Outcome::Moved(size) if size == expected => Ok(Some(bytes)),
-        Outcome::Moved(size) if size < expected => {
-            let mut shrunk = bytes.into_ptr();
-            // SAFETY: it is ours alone. It is replaced by null if this fails.
-            unsafe { _PyBytes_Resize(&raw mut shrunk, size as ffi::Py_ssize_t) };
-            // SAFETY: the reference is ours; it is to `bytes`.
-            unsafe {
-                Bound::from_owned_ptr_or_err(py, shrunk)
-                    .map(|bytes| Some(bytes.cast_into_unchecked()))
-            }
-        }
+        Outcome::Moved(size) if size < expected => resize(bytes, size).map(Some),
         Outcome::Moved(size) => {
             bytes = new_bytes(py, &[bytes.as_bytes(), &buffer[..size - expected]])?;
             Ok(Some(bytes))
@@ -236,8 +263,18 @@ fn receive_in_place(
     }
 }
 
+/// Changes the length of an object to which nobody else has a reference.
+pub fn resize(bytes: Bound<'_, PyBytes>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
+    let py = bytes.py();
+    let mut resized = bytes.into_ptr();
+    // SAFETY: it is ours alone. It is replaced by null if this fails.
+    unsafe { _PyBytes_Resize(&raw mut resized, size as ffi::Py_ssize_t) };
+    // SAFETY: the reference is ours; it is to `bytes`.
+    unsafe { Bound::from_owned_ptr_or_err(py, resized).map(|bytes| bytes.cast_into_unchecked()) }
+}
+
 /// A lack of memory for it is an error, not a panic.
-fn uninitialized_bytes(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
+pub fn uninitialized_bytes(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
     // SAFETY: without a source the memory is left as it is; the returned reference is ours.
     unsafe {
         let bytes = ffi::PyBytes_FromStringAndSize(ptr::null(), size as ffi::Py_ssize_t);
@@ -265,7 +302,7 @@ pub struct Memory(Box<ffi::Py_buffer>);
 
 impl Memory {
     /// Memory that may be written to.
-    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         Self::get(object, ffi::PyBUF_WRITABLE).map_err(|_| {
             let kind = object.get_type();
             let kind = kind
