@@ -18,9 +18,6 @@ class TlsProtocol(TlsCore, sslproto.SSLProtocol):
     The methods that `TlsCore` has are called per message; all others are asyncio's.
     """
 
-    # What is written while it can't be encrypted.
-    _keep_appdata = sslproto.SSLProtocol._write_appdata
-
     _app_transport: Any  # a `TlsTransport`, or None once the connection is lost
     _app_transport_created: bool
 
@@ -28,6 +25,10 @@ class TlsProtocol(TlsCore, sslproto.SSLProtocol):
         super().__init__(*args, **kwargs)
         # A native transport below has memory of its own. Under others `get_buffer` makes it anew.
         self._ssl_buffer = bytearray()
+
+    def _keep_appdata(self, data: bytes) -> None:
+        """What is written while it can't be encrypted waits until it can; after the end it is dropped."""
+        sslproto.SSLProtocol._write_appdata(self, [data])
 
     def _get_app_transport(self) -> Any:
         if not self._app_transport_created:

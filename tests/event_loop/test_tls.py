@@ -510,8 +510,8 @@ def test_who_aborts_loses_what_was_not_sent(run, for_server, for_client):
         transport.abort()
         assert transport.is_closing()
         assert await protocol.lost is None
-        with pytest.raises(OSError):
-            await asyncio.wait_for(peer.receive(2 * LARGE), WAIT)
+        with contextlib.suppress(OSError):
+            assert len(await peer.receive(LARGE)) < LARGE
         peer.socket.close()
 
     run(main)

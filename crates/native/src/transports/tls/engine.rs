@@ -32,7 +32,7 @@ pub fn read<'py>(
     size: usize,
 ) -> PyResult<Attempt<Bound<'py, PyBytes>>> {
     let py = engine.py();
-    let size = size.into_pyobject(py)?.into_any();
+    let size = calls::size(py, size)?;
     match calls::call_user_method(intern!(py, "read"), [engine, &size]) {
         Ok(data) => Ok(Attempt::Done(data.cast_into()?)),
         Err(error) => again(py, error),
@@ -52,7 +52,7 @@ pub unsafe fn read_into(
     let py = engine.py();
     // SAFETY: the caller's. Nobody keeps the view: it goes to OpenSSL, which writes to it and lets go of it.
     let view = unsafe { view(py, place, size, ffi::PyBUF_WRITE)? };
-    let size = size.into_pyobject(py)?.into_any();
+    let size = calls::size(py, size)?;
     match calls::call_user_method(intern!(py, "read"), [engine, &size, &view]) {
         Ok(count) => Ok(Attempt::Done(count.extract()?)),
         Err(error) => again(py, error),

@@ -105,7 +105,7 @@ impl TlsCore {
             Err(error) if error.is_instance_of::<PyException>(py) => slf
                 .call_method1(
                     intern!(py, "_fatal_error"),
-                    (error.value(py), "Fatal error on SSL protocol"),
+                    (error.value(py), intern!(py, "Fatal error on SSL protocol")),
                 )
                 .map(drop),
             result => result,

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyBytes;
 
 use super::engine::{self, Attempt};
 use super::records::MAX_RECORD;
@@ -188,7 +188,7 @@ impl TlsCore {
         if this.records.borrow_mut(py).readable().is_none() {
             return Ok(());
         }
-        let hint = engine::pending(&incoming)?.into_pyobject(py)?.into_any();
+        let hint = calls::size(py, engine::pending(&incoming)?)?;
         let buffer = calls::call_user_method(intern!(py, "get_buffer"), [&protocol, &hint])?;
         let memory = Memory::of(&buffer)?;
         drop(buffer);
@@ -211,7 +211,7 @@ impl TlsCore {
                 .call_method1(intern!(py, "call_soon"), (go_on,))?;
         }
         if count > 0 {
-            let count = count.into_pyobject(py)?.into_any();
+            let count = calls::size(py, count)?;
             calls::call_user_method(intern!(py, "buffer_updated"), [&protocol, &count])?;
         }
         if is_end { Self::end(slf) } else { Ok(()) }
@@ -246,7 +246,10 @@ impl TlsCore {
 }
 
 fn join<'py>(py: Python<'py>, chunks: &[Bound<'py, PyBytes>]) -> PyResult<Bound<'py, PyBytes>> {
-    let list = PyList::new(py, chunks)?;
+    let list = calls::list(py)?;
+    for chunk in chunks {
+        list.append(chunk)?;
+    }
     let joined = calls::bytes(py, b"")?.call_method1(intern!(py, "join"), (list,))?;
     Ok(joined.cast_into()?)
 }

@@ -71,7 +71,7 @@ impl TlsCore {
             _ => new_bytes(py, &[&memory.as_bytes()[start..]])?,
         };
         drop(memory);
-        slf.call_method1(intern!(py, "_keep_appdata"), ((rest,),))
+        slf.call_method1(intern!(py, "_keep_appdata"), (rest,))
             .map(drop)
     }
 
