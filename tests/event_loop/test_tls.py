@@ -17,7 +17,7 @@ from self_signed import self_signed
 
 from asyncio_thread_loop import EventLoop
 
-from .conftest import WAIT
+from .conftest import WAIT, reporting
 from .test_stream_transports import Buffered, Recording, turns, until
 
 LARGE = 8 * 1024 * 1024
@@ -41,29 +41,15 @@ def for_client(certificate):
     return ssl.create_default_context(cafile=certificate)
 
 
-@pytest.fixture(params=["standard", "native"])
+@pytest.fixture(params=[asyncio.SelectorEventLoop, EventLoop], ids=["standard", "native"])
 def run(request):
     """Run a coroutine function on a fresh loop with what went to its exception handler; a hang is an error."""
-    return running({"standard": asyncio.SelectorEventLoop, "native": EventLoop}[request.param])
+    return reporting(request.param)
 
 
 @pytest.fixture
 def run_natively():
-    return running(EventLoop)
-
-
-def running(factory):
-    def run(main):
-        reports = []
-
-        async def bounded():
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
-            return await asyncio.wait_for(main(reports), WAIT)
-
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(bounded())
-
-    return run
+    return reporting(EventLoop)
 
 
 class Echo(Recording):

@@ -73,6 +73,17 @@ struct Limits {
     high: isize,
 }
 
+impl Limits {
+    /// Whether it is time to pause because of so much, or to resume.
+    fn demand_change(self, size: isize, is_paused: bool) -> bool {
+        if is_paused {
+            size <= self.low
+        } else {
+            size >= self.high
+        }
+    }
+}
+
 impl TlsCore {
     /// Takes what was received. No Python code runs.
     pub fn receive(slf: &Bound<'_, Self>, bytes: &[u8]) -> PyResult<()> {

@@ -232,13 +232,8 @@ impl TlsCore {
             return Ok(());
         };
         let size = engine::pending(&incoming)? as isize;
-        let limits = this.incoming_limits.get(py);
-        let changes = if this.receiving_is_paused.get(py) {
-            size <= limits.low
-        } else {
-            size >= limits.high
-        };
-        if changes {
+        let is_paused = this.receiving_is_paused.get(py);
+        if this.incoming_limits.get(py).demand_change(size, is_paused) {
             slf.call_method0(intern!(py, "_control_ssl_reading"))?;
         }
         Ok(())

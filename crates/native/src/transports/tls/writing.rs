@@ -113,13 +113,8 @@ impl TlsCore {
         let py = slf.py();
         let this = slf.get();
         let size = waiting + this.backlog_size.get(py);
-        let limits = this.outgoing_limits.get(py);
-        let changes = if this.protocol_is_paused.get(py) {
-            size <= limits.low
-        } else {
-            size >= limits.high
-        };
-        if changes {
+        let is_paused = this.protocol_is_paused.get(py);
+        if this.outgoing_limits.get(py).demand_change(size, is_paused) {
             slf.call_method0(intern!(py, "_control_app_writing"))?;
         }
         Ok(())
