@@ -978,7 +978,8 @@ def test_who_asks_a_transport_that_was_closed_twice_gets_an_answer(run_natively,
 
 
 def test_nothing_is_left_of_many_connections(run_natively, for_server, for_client):
-    many, at_once = 2000, 20
+    rounds, many, at_once = 5, 200, 20
+    made = []
 
     class Once(Recording):
         def data_received(self, data):
@@ -989,13 +990,12 @@ def test_nothing_is_left_of_many_connections(run_natively, for_server, for_clien
         loop = asyncio.get_running_loop()
         server = await loop.create_server(Once, "127.0.0.1", 0, ssl=for_server)
         address = server.sockets[0].getsockname()
-        seen = weakref.WeakSet()
 
         async def one(number):
             _, protocol = await loop.create_connection(
                 Recording, *address, ssl=for_client, server_hostname="localhost"
             )
-            seen.add(protocol.transport._ssl_protocol)
+            made.append(weakref.ref(protocol.transport._ssl_protocol))
             protocol.transport.write(b"hello")
             if number % 3:
                 await protocol.lost
@@ -1004,16 +1004,18 @@ def test_nothing_is_left_of_many_connections(run_natively, for_server, for_clien
                 protocol.transport.abort()
                 await protocol.lost
 
-        await one(1)
-        descriptors = len(os.listdir("/proc/self/fd"))
         for begin in range(0, many, at_once):
             await asyncio.gather(*(one(begin + number) for number in range(at_once)))
         server.close()
         await server.wait_closed()
         await turns()
-        gc.collect()
-        assert len(seen) == 0
-        assert len(os.listdir("/proc/self/fd")) <= descriptors
         assert reports == []
 
-    run_natively(main)
+    gc.collect()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(rounds):
+        run_natively(main)
+    gc.collect()
+    assert len(made) == rounds * many
+    assert [each for each in made if each() is not None] == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
