@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import selectors
 import weakref
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
@@ -15,6 +14,7 @@ from ._datagrams import make_datagram_transport
 from ._native import Listener
 from ._pipes import make_read_pipe_transport, make_write_pipe_transport
 from ._sockets import SocketOperations
+from ._tls import TlsProtocol
 from ._transports import is_native, make_transport
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ _NATIVE = {"time", "_run_once", "_process_events", "_add_callback"}
 class EventLoop(SocketOperations, _Standard):
     """A complete asyncio event loop, with its scheduling, poller, transports, `sock_*` and cross-thread calls in Rust.
 
-    TLS, subprocesses, DNS, signals and executors are the standard library's. Timers are precise to microseconds rather
-    than milliseconds. `call_soon_threadsafe` writes to the kernel only if the loop sleeps.
+    Reading and writing over TLS is Rust, too, over the standard library's `ssl`. Handshakes, subprocesses, DNS, signals
+    and executors are the standard library's. Timers are precise to microseconds rather than milliseconds.
+    `call_soon_threadsafe` writes to the kernel only if the loop sleeps.
 
     It is the loop under `AsyncioThreadLoop` and works without it:
 
@@ -146,8 +147,54 @@ class EventLoop(SocketOperations, _Standard):
             )
         self._ensure_fd_no_transport(rawsock)  # type: ignore[attr-defined]
         context = kwargs.pop("context", None)
-        tls = SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **kwargs)
+        tls = TlsProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **kwargs)
         make_transport(self, rawsock, tls, None, extra, server, context)
+        return tls._app_transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """Goes on with TLS over the transport; returns the one that `protocol` has to use from now on.
+
+        The transport may be any that asyncio has, one of TLS included. `TypeError` if it is none of them.
+        """
+        import ssl
+
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        waiter = self.create_future()
+        tls = TlsProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            call_connection_made=False,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        # What comes until it is ready for it stays where it is.
+        transport.pause_reading()
+        transport.set_protocol(tls)
+        soon = self.call_soon(tls.connection_made, transport), self.call_soon(transport.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            for handle in soon:
+                handle.cancel()
+            raise
         return tls._app_transport
 
     def _make_datagram_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:

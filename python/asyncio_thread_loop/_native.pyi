@@ -46,6 +46,8 @@ __all__ = [
     "Registry",
     "StreamTransport",
     "TimerHandle",
+    "TlsCore",
+    "TlsTransportCore",
     "Transports",
     "Wait",
     "Waiting",
@@ -387,6 +389,38 @@ class WritePipeTransport(Channel):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+class TlsCore:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    _sslobj: Any
+    _incoming: Any
+    _outgoing: Any
+    _transport: Any
+    _app_protocol: Any
+    _app_protocol_is_buffer: bool
+    _state: Any
+    _write_backlog: Any
+    _write_buffer_size: int
+    _outgoing_high_water: int
+    _outgoing_low_water: int
+    _incoming_high_water: int
+    _incoming_low_water: int
+    _ssl_writing_paused: bool
+    _app_writing_paused: bool
+    _app_reading_paused: bool
+    _ssl_reading_paused: bool
+    def buffer_updated(self, nbytes: int) -> None: ...
+    def _do_read(self) -> None: ...
+    def _process_outgoing(self) -> None: ...
+    def _write_appdata(self, list_of_data: Iterable[ReadableBuffer]) -> None: ...
+
+@disjoint_base
+class TlsTransportCore:
+    def __new__(cls, tls: TlsCore) -> Self: ...
+    @property
+    def _ssl_protocol(self) -> Any: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None: ...
+    def _let_go(self) -> None: ...
 
 @disjoint_base
 class Handle:

@@ -70,6 +70,22 @@ def on(loop_factory):
     return run
 
 
+def reporting(loop_factory):
+    """What runs a coroutine function on a loop of this kind, with a list of what its exception handler is told."""
+
+    def run(main):
+        reports = []
+
+        async def bounded():
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+            return await asyncio.wait_for(main(reports), WAIT)
+
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(bounded())
+
+    return run
+
+
 def in_a_caller(coroutine, debug=False):
     """Run a coroutine on a loop that its caller runs."""
     with AsyncioThreadLoop(caller_runs=True, debug=debug) as loop:

@@ -15,7 +15,7 @@ import pytest
 
 from asyncio_thread_loop import EventLoop
 
-from .conftest import WAIT
+from .conftest import reporting
 
 LARGE = 8 * 1024 * 1024
 """More than the buffers of a pair of sockets hold."""
@@ -89,22 +89,10 @@ class Buffered(asyncio.BufferedProtocol):
         self.notes.connection_lost(reason)
 
 
-@pytest.fixture(params=["standard", "native"])
+@pytest.fixture(params=[asyncio.SelectorEventLoop, EventLoop], ids=["standard", "native"])
 def run(request):
     """Run a coroutine function on a fresh loop with what went to its exception handler; a hang is an error."""
-    factory = {"standard": asyncio.SelectorEventLoop, "native": EventLoop}[request.param]
-
-    def run(main):
-        reports = []
-
-        async def bounded():
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
-            return await asyncio.wait_for(main(reports), WAIT)
-
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(bounded())
-
-    return run
+    return reporting(request.param)
 
 
 async def connect(make, pair):

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import faulthandler
 import importlib.util
@@ -21,6 +22,7 @@ import itertools
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,7 @@ import threading
 import traceback
 
 from asyncio_thread_loop import AsyncioThreadLoop, LoopClosedError
+from asyncio_thread_loop._tls import TlsProtocol
 
 from .subjects import FLAVOURS, factory
 
@@ -88,12 +91,106 @@ class Ends:
         self.reader.close()
         for file in self.others:
             file.close()
+class Over(asyncio.Transport):
+    """Below TLS: keeps what it is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = bytearray()
+
+    def write(self, data):
+        self.written += data
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+    def close(self):
+        pass
+
+    def abort(self):
+        pass
+
+    def _force_close(self, exc):
+        pass
+
+
+class Tls:
+    """A connection over TLS of which nothing goes over a socket, with a message that has come."""
+
+    def __init__(self, loop, make_protocol):
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.verify_mode = ssl.CERT_NONE
+        for context in (server, client):
+            context.maximum_version = ssl.TLSVersion.TLSv1_2  # whose ciphers may do without a certificate
+            context.set_ciphers("AECDH-AES256-SHA:@SECLEVEL=0")
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        other = server.wrap_bio(incoming, outgoing, server_side=True)
+        below = Over()
+        self.protocol = TlsProtocol(loop, make_protocol(), client, None)
+        self.protocol.connection_made(below)
+        while self.protocol._app_protocol.transport is None:
+            incoming.write(bytes(below.written))
+            below.written.clear()
+            with contextlib.suppress(ssl.SSLWantReadError):
+                other.do_handshake()
+            self._come(outgoing.read())
+        self.transport = self.protocol._app_transport
+        for _ in range(3):
+            other.write(b"x" * 10_000)
+        self.message = outgoing.read()
+
+    def _come(self, data):
+        self.protocol.get_buffer(-1)[: len(data)] = data
+        self.protocol.buffer_updated(len(data))
+
+    def read(self):
+        self._come(self.message)
+
+    def write(self):
+        self.transport.write(b"x" * 20_000)
+        self.transport.writelines([b"y", b"z"])
+
+
+class Application(asyncio.Protocol):
+    transport = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+class BufferedApplication(asyncio.BufferedProtocol):
+    transport = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.memory = memoryview(bytearray(25_000))
+
+    def get_buffer(self, sizehint):
+        return self.memory
+
+    def buffer_updated(self, nbytes):
+        self.transport.write(self.memory[:nbytes])
+
+
+async def over_tls(make_protocol):
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # it is told of each connection that ended
+    return Tls(loop, make_protocol)
 
 
 class Case:
     """One call to be made without memory: what it needs is made before, what came of it is looked at afterwards."""
 
     def __init__(self, bridge, failed, ends):
+    def __init__(self, bridge, failed, tls):
         self.bridge = bridge
         self.ends = ends
         self.coroutine = answer()
@@ -103,6 +200,7 @@ class Case:
         self.called_back = []
         self.unfinished = type(self.pending)()
         self.dropped = [failed]
+        self.tls = tls
 
     def submit(self):
         return self.bridge.submit(self.coroutine)
@@ -170,10 +268,21 @@ class Case:
 
     def look_at_transports(self):
         return repr(self.ends.datagrams), repr(self.ends.writer), self.ends.writer._buffer
+    def read_over_tls(self):
+        self.tls.read()
+
+    def read_over_tls_into_memory(self):
+        self.tls.read()
+
+    def write_over_tls(self):
+        self.tls.write()
 
     def after_close(self):
         return self.bridge.submit(self.coroutine)
 
+
+#: What the names of scenarios that need a connection over TLS end with.
+OVER_TLS = ("_over_tls", "_over_tls_into_memory")
 
 SCENARIOS = [name for name in vars(Case) if not name.startswith("_")]
 
@@ -199,6 +308,11 @@ def attempt(scenario, make_loop, start, length):
         blocking = bridge.submit(blocks)
         entered.wait()
         case = Case(bridge, failed, ends)
+        make_protocol = BufferedApplication if scenario == "read_over_tls_into_memory" else Application
+        tls = bridge.evaluate(over_tls(make_protocol), HANG) if scenario.endswith(OVER_TLS) else None
+        blocking = bridge.submit(blocks)
+        entered.wait()
+        case = Case(bridge, failed, tls)
         del failed
         if scenario == "after_close":
             bridge.shutdown(wait=False)

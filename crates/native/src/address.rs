@@ -41,6 +41,10 @@ impl Address {
         (told == 0).then_some(found)
     }
 
+    pub fn is_of_the_internet(&self) -> bool {
+        matches!(c_int::from(self.storage.ss_family), AF_INET | AF_INET6)
+    }
+
     /// Whether the addresses that sockets of this family receive from are told.
     pub fn is_told(family: c_int) -> bool {
         matches!(family, AF_INET | AF_INET6 | AF_UNIX)

@@ -71,6 +71,17 @@ pub fn receive_bytes<'py>(
     Ok(received)
 }
 
+/// Works on such memory of so many bytes. `work` may run Python code.
+pub fn with_scratch<R>(size: usize, work: impl FnOnce(&mut [u8]) -> R) -> R {
+    let mut scratch = SCRATCH.take();
+    if scratch.len() < size {
+        scratch = vec![0; size];
+    }
+    let done = work(&mut scratch[..size]);
+    SCRATCH.set(scratch);
+    done
+}
+
 static KEEPS_MEMORY: Once = Once::new();
 
 /// Has glibc keep a little more of the memory that is freed at the end of its heap.

@@ -232,6 +232,9 @@ imported! {
     set_running_loop: PyAny = "asyncio", "_set_running_loop";
     strerror: PyAny = "os", "strerror";
     socket_type: PyType = "socket", "socket";
+    ssl_object: PyType = "ssl", "SSLObject";
+    ssl_wants_read: PyType = "ssl", "SSLWantReadError";
+    ssl_system_call: PyType = "ssl", "SSLSyscallError";
     check_ssl_socket: PyAny = "asyncio.base_events", "_check_ssl_socket";
     frame_at: PyAny = "sys", "_getframe";
     tell_of_blocked_loop: PyAny = "asyncio_thread_loop._watchdog", "tell_of_blocked_loop";
@@ -341,6 +344,12 @@ pub fn list(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 pub fn float(py: Python<'_>, number: f64) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the GIL is held and the returned reference is ours.
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyFloat_FromDouble(number)) }
+}
+
+/// A size, likewise.
+pub fn size(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the GIL is held and the returned reference is ours.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromSize_t(size)) }
 }
 
 /// The two exceptions that asyncio lets through a callback, to end the whole program.

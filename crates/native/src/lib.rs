@@ -8,7 +8,7 @@
 //! | `allocation` | how to make many objects of a class |
 //! | `faces` | what the synchronous faces of `to_sync` do at every call |
 //! | `event_loop`, `handle`, `descriptors` | the scheduling half of `EventLoop` |
-//! | `transports` | what stands between sockets or pipes and protocols |
+//! | `transports` | what stands between sockets or pipes and protocols, TLS included |
 //! | `sockets` | its `sock_*` operations |
 //! | `free_list` | the memory of handles, from one callback to the next |
 //! | `interrupts`, `room` | what a caller needs that runs the loop itself |
@@ -74,8 +74,8 @@ mod _native {
     };
     #[pymodule_export]
     use crate::transports::{
-        Channel, Clients, DatagramTransport, Listener, ReadPipeTransport, StreamTransport,
-        WritePipeTransport, prepare_transport_type,
+        Channel, Clients, DatagramTransport, Listener, ReadPipeTransport, StreamTransport, TlsCore,
+        TlsTransportCore, WritePipeTransport, prepare_transport_type,
     };
     #[pymodule_export]
     use crate::waiting::Waiting;

@@ -1,6 +1,6 @@
 //! The scheduling half of `EventLoop`: ready queue, timers, descriptors, calls from other threads.
 //!
-//! `EventLoop` derives from this class first and from asyncio's selector loop second, so TLS, subprocesses,
+//! `EventLoop` derives from this class first and from asyncio's selector loop second, so subprocesses,
 //! signals and executors are the standard library's, and everything they ask of a loop lands here, as does what native
 //! transports ask of it.
 //! One call of `_run_once` stays in here until the loop is stopped.

@@ -19,6 +19,7 @@ mod reading;
 mod server;
 mod socket;
 mod stream;
+mod tls;
 mod writing;
 
 pub use self::channel::Channel;
@@ -29,3 +30,4 @@ pub use self::pipe::{ReadPipeTransport, WritePipeTransport};
 pub use self::reading::Memory;
 pub use self::server::Clients;
 pub use self::stream::StreamTransport;
+pub use self::tls::{TlsCore, TlsTransportCore};

@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 
 use super::socket::{self, Outcome};
 use super::stream::StreamTransport;
-use crate::buffer::receive_bytes;
+use super::tls::TlsCore;
+use crate::buffer::{receive_bytes, with_scratch};
 use crate::calls;
 use crate::gil::intern;
 
@@ -71,6 +72,9 @@ impl StreamTransport {
         let Some(protocol) = this.protocol(py) else {
             return Ok(());
         };
+        if let Ok(tls) = protocol.cast::<TlsCore>() {
+            return Self::read_for_tls(slf, tls);
+        }
         let any_size = (-1i32).into_pyobject(py)?.into_any();
         let buffer = calls::call_user_method(intern!(py, "get_buffer"), [&protocol, &any_size]);
         let buffer = buffer.and_then(|buffer| match buffer.len()? {
@@ -106,6 +110,37 @@ impl StreamTransport {
         Self::check_protocol(
             slf,
             returned,
+            "Fatal error: protocol.buffer_updated() call failed.",
+        )
+        .map(drop)
+    }
+
+    /// TLS is handed what was received where it is.
+    fn read_for_tls(slf: &Bound<'_, Self>, tls: &Bound<'_, TlsCore>) -> PyResult<()> {
+        let py = slf.py();
+        let fd = slf.get().descriptor(py)?;
+        let (received, taken) = with_scratch(MAX_SIZE, |buffer| {
+            // SAFETY: it is as long as it is said to be.
+            let received = unsafe { socket::receive(fd, buffer.as_mut_ptr(), buffer.len()) };
+            let taken = match received {
+                Outcome::Moved(size) if size > 0 => TlsCore::receive(tls, &buffer[..size]),
+                _ => Ok(()),
+            };
+            (received, taken)
+        });
+        match received {
+            Outcome::Later => return Ok(()),
+            Outcome::Moved(0) => return Self::read_eof(slf),
+            Outcome::Moved(_) => {}
+            Outcome::Failed(number) => {
+                let error = socket::os_error(py, number);
+                return Self::fatal_error(slf, error, "Fatal read error on socket transport");
+            }
+        }
+        let done = taken.and_then(|()| TlsCore::received(tls));
+        Self::check_protocol(
+            slf,
+            done,
             "Fatal error: protocol.buffer_updated() call failed.",
         )
         .map(drop)
@@ -155,7 +190,7 @@ pub struct Memory(Box<ffi::Py_buffer>);
 
 impl Memory {
     /// Memory that may be written to.
-    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         Self::get(object, ffi::PyBUF_WRITABLE).map_err(|_| {
             let kind = object.get_type();
             let kind = kind

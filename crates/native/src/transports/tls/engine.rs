@@ -1,0 +1,118 @@
+//! OpenSSL's half of a connection, as the standard library wraps it.
+
+use std::ffi::{c_char, c_int};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::calls;
+use crate::gil::intern;
+
+/// What came of an attempt.
+pub enum Attempt<T> {
+    Done(T),
+    /// First something has to come from the other side.
+    Again,
+}
+
+/// The C object behind an `ssl.SSLObject`: its methods without the Python ones around them. An object of another class
+/// stands for itself, since whatever its class changes about reading and writing must not be lost.
+pub fn of<'py>(ssl_object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = ssl_object.py();
+    if ssl_object.get_type().is(calls::ssl_object(py)?) {
+        return ssl_object.getattr(intern!(py, "_sslobj"));
+    }
+    Ok(ssl_object.clone())
+}
+
+/// Decrypts up to `size` bytes. None: the other side has said that these were all.
+pub fn read<'py>(
+    engine: &Bound<'py, PyAny>,
+    size: usize,
+) -> PyResult<Attempt<Bound<'py, PyBytes>>> {
+    let py = engine.py();
+    let size = calls::size(py, size)?;
+    match calls::call_user_method(intern!(py, "read"), [engine, &size]) {
+        Ok(data) => Ok(Attempt::Done(data.cast_into()?)),
+        Err(error) => again(py, error),
+    }
+}
+
+/// The same, into memory.
+///
+/// # Safety
+///
+/// `place` is valid for writes of `size` bytes, which may be uninitialized and nobody else reads, as long as this runs.
+pub unsafe fn read_into(
+    engine: &Bound<'_, PyAny>,
+    place: *mut u8,
+    size: usize,
+) -> PyResult<Attempt<usize>> {
+    let py = engine.py();
+    // SAFETY: the caller's. Nobody keeps the view: it goes to OpenSSL, which writes to it and lets go of it.
+    let view = unsafe { view(py, place, size, ffi::PyBUF_WRITE)? };
+    let size = calls::size(py, size)?;
+    match calls::call_user_method(intern!(py, "read"), [engine, &size, &view]) {
+        Ok(count) => Ok(Attempt::Done(count.extract()?)),
+        Err(error) => again(py, error),
+    }
+}
+
+/// Encrypts. Returns how much of `data`.
+pub fn write(engine: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Attempt<usize>> {
+    let py = engine.py();
+    match calls::call_user_method(intern!(py, "write"), [engine, data]) {
+        Ok(count) => Ok(Attempt::Done(count.extract()?)),
+        Err(error) => again(py, error),
+    }
+}
+
+/// Hands received bytes to an `ssl.MemoryBIO`, which copies them. No Python code runs meanwhile.
+pub fn receive(incoming: &Bound<'_, PyAny>, bytes: &[u8]) -> PyResult<()> {
+    let py = incoming.py();
+    // SAFETY: the view is only read, and nobody keeps it.
+    let view = unsafe { view(py, bytes.as_ptr().cast_mut(), bytes.len(), ffi::PyBUF_READ)? };
+    incoming
+        .call_method1(intern!(py, "write"), (view,))
+        .map(drop)
+}
+
+/// Takes what is to be sent from an `ssl.MemoryBIO`.
+pub fn take<'py>(outgoing: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let taken = outgoing.call_method0(intern!(outgoing.py(), "read"))?;
+    Ok(taken.cast_into()?)
+}
+
+/// How much is in an `ssl.MemoryBIO`.
+pub fn pending(bio: &Bound<'_, PyAny>) -> PyResult<usize> {
+    bio.getattr(intern!(bio.py(), "pending"))?.extract()
+}
+
+/// # Safety
+///
+/// `place` is valid for what `flags` says for `size` bytes as long as anybody has the view.
+unsafe fn view(
+    py: Python<'_>,
+    place: *mut u8,
+    size: usize,
+    flags: c_int,
+) -> PyResult<Bound<'_, PyAny>> {
+    let size = size as ffi::Py_ssize_t;
+    // SAFETY: the GIL is held, the memory is the caller's to vouch for, and the returned reference is ours.
+    unsafe {
+        let view = ffi::PyMemoryView_FromMemory(place.cast::<c_char>(), size, flags);
+        Bound::from_owned_ptr_or_err(py, view)
+    }
+}
+
+/// Which of asyncio's `SSLAgainErrors` it is, or that it is none.
+fn again<T>(py: Python<'_>, error: PyErr) -> PyResult<Attempt<T>> {
+    let again = error.is_instance(py, calls::ssl_wants_read(py)?)
+        || error.is_instance(py, calls::ssl_system_call(py)?);
+    if again {
+        Ok(Attempt::Again)
+    } else {
+        Err(error)
+    }
+}
