@@ -1,18 +1,17 @@
 //! Objects that ended, for reuse as the next of their class: what a loop makes and drops with each callback.
 //!
 //! The collector knows an object from here as it knows every other: a cycle through it is found. (PyO3's `freelist`
-//! hands out objects that the collector never hears of.)
+//! hands out objects that the collector never hears of.) Nor does one that is reused hasten the collector's next run.
 
 use pyo3::prelude::*;
 use pyo3::{PyTypeInfo, ffi};
 
 use crate::gil::{GilCell, GilRefCell};
 
-/// So many objects are kept, at most.
-const KEEP: usize = 1024;
-
 /// Ended objects of one class. Each is whole but for its reference count, and holds nothing.
 pub struct FreeList {
+    /// So many are kept, at most.
+    keep: usize,
     kept: GilRefCell<Vec<Ended>>,
     /// What PyO3 does at the end of an object. None until the list is in use.
     dealloc: GilCell<Option<ffi::destructor>>,
@@ -35,8 +34,9 @@ pub trait Reused: PyTypeInfo {
 }
 
 impl FreeList {
-    pub const fn new() -> Self {
+    pub const fn new(keep: usize) -> Self {
         Self {
+            keep,
             kept: GilRefCell::new(Vec::new()),
             dealloc: GilCell::new(None),
         }
@@ -45,7 +45,7 @@ impl FreeList {
     /// Has the objects of a class come here at their end.
     pub fn prepare<T: Reused>(py: Python<'_>) {
         let list = T::free_list();
-        list.kept.borrow_mut(py).reserve(KEEP);
+        list.kept.borrow_mut(py).reserve(list.keep);
         // SAFETY: a live type, and the slot is there to be set by whoever makes the type.
         let dealloc = unsafe { &mut (*T::type_object_raw(py)).tp_dealloc };
         list.dealloc.set(py, dealloc.replace(end::<T>));
@@ -97,7 +97,7 @@ unsafe extern "C" fn end<T: Reused>(object: *mut ffi::PyObject) {
         T::empty(&Borrowed::from_ptr(py, object).cast_unchecked::<T>());
         // What it held is gone, and that may have ended others.
         let mut kept = list.kept.borrow_mut(py);
-        if kept.len() < KEEP {
+        if kept.len() < list.keep {
             kept.push(Ended(object));
         } else {
             drop(kept);

@@ -132,7 +132,8 @@ impl Handle {
 
 impl Reused for Handle {
     fn free_list() -> &'static FreeList {
-        static LIST: FreeList = FreeList::new();
+        // As many as another thread may schedule before it has to let go of the GIL.
+        static LIST: FreeList = FreeList::new(16 * 1024);
         &LIST
     }
 
@@ -291,7 +292,7 @@ impl TimerHandle {
 
 impl Reused for TimerHandle {
     fn free_list() -> &'static FreeList {
-        static LIST: FreeList = FreeList::new();
+        static LIST: FreeList = FreeList::new(1024);
         &LIST
     }
 
