@@ -101,8 +101,7 @@ def run_everywhere(request):
     return request.param
 
 
-@pytest.fixture
-def pair():
+def connected():
     """Two connected sockets that don't block."""
     pair = socket.socketpair()
     for each in pair:
@@ -110,6 +109,10 @@ def pair():
     yield pair
     for each in pair:
         each.close()
+
+
+pair = pytest.fixture(connected, name="pair")
+other_pair = pytest.fixture(connected, name="other_pair")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use pyo3::prelude::*;
-use pyo3::types::{PySet, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PySet, PyString, PyWeakrefMethods, PyWeakrefReference};
 
 use super::stream::StreamTransport;
 use crate::calls;
@@ -17,29 +17,29 @@ const KNOWS_WHICH: bool = cfg!(Py_3_13);
 
 /// Tells the server of its new connection.
 pub fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
-    let py = server.py();
     if is_standard(server)? && is_serving(server)? && remember(server, transport)? {
         return Ok(());
     }
-    let attach = intern!(py, "_attach");
-    if KNOWS_WHICH {
-        server.call_method1(attach, (transport,)).map(drop)
-    } else {
-        server.call_method0(attach).map(drop)
-    }
+    tell(server, intern!(server.py(), "_attach"), transport)
 }
 
 /// Tells it that the connection has ended.
 pub fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
-    let py = server.py();
     if is_standard(server)? && forget(server, transport)? {
         return Ok(());
     }
-    let detach = intern!(py, "_detach");
+    tell(server, intern!(server.py(), "_detach"), transport)
+}
+
+fn tell(
+    server: &Bound<'_, PyAny>,
+    method: &Bound<'_, PyString>,
+    transport: &Bound<'_, StreamTransport>,
+) -> PyResult<()> {
     if KNOWS_WHICH {
-        server.call_method1(detach, (transport,)).map(drop)
+        server.call_method1(method, (transport,)).map(drop)
     } else {
-        server.call_method0(detach).map(drop)
+        server.call_method0(method).map(drop)
     }
 }
 
