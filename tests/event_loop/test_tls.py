@@ -924,6 +924,11 @@ def test_memory_of_no_length_is_an_error_instead_of_an_end(run_natively, for_ser
 def test_a_context_may_have_its_own_class_of_objects(run, for_server, for_client):
     class Counting(ssl.SSLObject):
         written = 0
+        memory = []  # noqa: RUF012
+
+        def read(self, size=1024, buffer=None):
+            self.memory.append(buffer)  # and keeps it
+            return super().read(size, buffer)
 
         def write(self, data):
             Counting.written += len(data)
@@ -936,6 +941,9 @@ def test_a_context_may_have_its_own_class_of_objects(run, for_server, for_client
         ours.transport.write(b"hello")
         await until(lambda: ours.received == b"hello")
         assert Counting.written == 5
+        ours.transport.write(b"world" * 20_000)
+        await until(lambda: len(ours.received) == 100_005)
+        assert [bytes(each) for each in Counting.memory if each is not None] == []
         await closed(ours, theirs)
 
     run(main)

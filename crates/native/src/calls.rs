@@ -233,6 +233,8 @@ imported! {
     strerror: PyAny = "os", "strerror";
     socket_type: PyType = "socket", "socket";
     ssl_object: PyType = "ssl", "SSLObject";
+    c_ssl_object: PyType = "_ssl", "_SSLSocket";
+    memory_bio: PyType = "ssl", "MemoryBIO";
     ssl_wants_read: PyType = "ssl", "SSLWantReadError";
     ssl_system_call: PyType = "ssl", "SSLSyscallError";
     check_ssl_socket: PyAny = "asyncio.base_events", "_check_ssl_socket";

@@ -50,6 +50,19 @@ pub unsafe fn read_into(
     size: usize,
 ) -> PyResult<Attempt<usize>> {
     let py = engine.py();
+    if !engine.get_type().is(calls::c_ssl_object(py)?) {
+        // Of somebody else's class, which might keep a view.
+        return Ok(match read(engine, size)? {
+            Attempt::Again => Attempt::Again,
+            Attempt::Done(data) => {
+                let data = data.as_bytes();
+                let count = data.len().min(size);
+                // SAFETY: the caller's; a new object of Python's doesn't overlap.
+                unsafe { place.copy_from_nonoverlapping(data.as_ptr(), count) };
+                Attempt::Done(count)
+            }
+        });
+    }
     // SAFETY: the caller's. Nobody keeps the view: it goes to OpenSSL, which writes to it and lets go of it.
     let view = unsafe { view(py, place, size, ffi::PyBUF_WRITE)? };
     let size = calls::size(py, size)?;
@@ -71,6 +84,12 @@ pub fn write(engine: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Att
 /// Hands received bytes to an `ssl.MemoryBIO`, which copies them. No Python code runs meanwhile.
 pub fn receive(incoming: &Bound<'_, PyAny>, bytes: &[u8]) -> PyResult<()> {
     let py = incoming.py();
+    if !incoming.get_type().is(calls::memory_bio(py)?) {
+        let copy = calls::bytes(py, bytes)?;
+        return incoming
+            .call_method1(intern!(py, "write"), (copy,))
+            .map(drop);
+    }
     // SAFETY: the view is only read, and nobody keeps it.
     let view = unsafe { view(py, bytes.as_ptr().cast_mut(), bytes.len(), ffi::PyBUF_READ)? };
     incoming
