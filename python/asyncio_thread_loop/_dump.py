@@ -66,7 +66,7 @@ def describe_task(session: Session, task: asyncio.Task[Any], future: FutureCore[
 
 def _describe_task(session: Session, task: asyncio.Task[Any], future: FutureCore[Any] | None) -> str:
     assert session.loop is not None
-    coroutine = task.get_coro()
+    coroutine = _stacks.coroutine_of(task)
     name = getattr(coroutine, "__qualname__", None) or type(coroutine).__name__
     resting = SingleTask.resting(task)
     facts = [f"waiting for {resting.next_call}" if resting else _stacks.state_of(task, session.loop)]

@@ -43,10 +43,16 @@ _PACKAGE = __file__.rpartition("/")[0] + "/"
 # Tasks
 
 
+def coroutine_of(task: asyncio.Task[Any]) -> Any:
+    """What a task runs; None of one that ended while it was made."""
+    # Such a task crashes the process if it is asked for it with `get_coro`, before CPython 3.12.5.
+    return task._coro if isinstance(task, asyncio.Task) else task.get_coro()  # type: ignore[attr-defined]
+
+
 def state_of(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> str:
     """Whether it runs, or what it waits for."""
     awaited = getattr(task, "_fut_waiter", None)
-    coroutine = task.get_coro()
+    coroutine = coroutine_of(task)
     if task.done():
         state = "done"
     elif task is asyncio.current_task(loop):
@@ -117,7 +123,7 @@ def _held_by(callback: Any) -> Iterator[Any]:
 
 def _await_stack(task: asyncio.Task[Any]) -> list[FrameType]:
     frames: list[FrameType] = []
-    awaited: Any = task.get_coro()
+    awaited = coroutine_of(task)
     while awaited is not None:
         kind = type(awaited)  # `isinstance` asks the object itself, which may have an answer of its own
         if kind in _PREFIXES:

@@ -41,6 +41,8 @@ pub struct Portal {
     /// Number of the loop's own thread.
     thread: u64,
     epoch: u32,
+    /// Whether the interpreter has tasks that take their first step while they are made, and survives them.
+    has_eager_tasks: bool,
 }
 
 /// A call on its way to the loop.
@@ -292,7 +294,7 @@ impl Portal {
     /// Whether tasks of this loop can take their first step while they are made.
     fn may_start_eagerly(&self, py: Python<'_>) -> bool {
         let native = self.native.as_ref().map(Py::get);
-        cfg!(Py_3_12)
+        self.has_eager_tasks
             && native.is_some_and(|native| !native.has_task_factory(py) && !native.is_debugged(py))
     }
 
@@ -450,6 +452,8 @@ impl Portal {
             callers: GilRefCell::new(Vec::new()),
             thread: calls::thread_ident(),
             epoch: fork::epoch(),
+            // Before, asking one that ended in that step for its coroutine crashed the process.
+            has_eager_tasks: py.version_info() >= (3, 12, 5),
         };
         let portal = Bound::new(py, portal)?;
         waiting::opened(&portal);
