@@ -31,8 +31,8 @@ __all__ = [
     "BoundaryIterator",
     "BridgeCore",
     "Channel",
-    "DatagramTransport",
     "Clients",
+    "DatagramTransport",
     "FaceCore",
     "FacesCore",
     "FunctionCore",
@@ -390,6 +390,7 @@ class WritePipeTransport(Channel):
     def close(self) -> None: ...
     def abort(self) -> None: ...
 
+@disjoint_base
 class TlsCore:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     _sslobj: Any

@@ -46,7 +46,8 @@ _PACKAGE = __file__.rpartition("/")[0] + "/"
 def coroutine_of(task: asyncio.Task[Any]) -> Any:
     """What a task runs; None of one that ended while it was made."""
     # Such a task crashes the process if it is asked for it with `get_coro`, before CPython 3.12.5.
-    return task._coro if isinstance(task, asyncio.Task) else task.get_coro()  # type: ignore[attr-defined]
+    kept: Any = task
+    return kept._coro if hasattr(kept, "_coro") else kept.get_coro()
 
 
 def state_of(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> str:

@@ -91,6 +91,8 @@ class Ends:
         self.reader.close()
         for file in self.others:
             file.close()
+
+
 class Over(asyncio.Transport):
     """Below TLS: keeps what it is written."""
 
@@ -189,8 +191,7 @@ async def over_tls(make_protocol):
 class Case:
     """One call to be made without memory: what it needs is made before, what came of it is looked at afterwards."""
 
-    def __init__(self, bridge, failed, ends):
-    def __init__(self, bridge, failed, tls):
+    def __init__(self, bridge, failed, ends, tls):
         self.bridge = bridge
         self.ends = ends
         self.coroutine = answer()
@@ -268,6 +269,7 @@ class Case:
 
     def look_at_transports(self):
         return repr(self.ends.datagrams), repr(self.ends.writer), self.ends.writer._buffer
+
     def read_over_tls(self):
         self.tls.read()
 
@@ -305,14 +307,11 @@ def attempt(scenario, make_loop, start, length):
         ends = Ends()
         if scenario != "after_close":
             bridge.evaluate(ends.open(), HANG)
-        blocking = bridge.submit(blocks)
-        entered.wait()
-        case = Case(bridge, failed, ends)
         make_protocol = BufferedApplication if scenario == "read_over_tls_into_memory" else Application
         tls = bridge.evaluate(over_tls(make_protocol), HANG) if scenario.endswith(OVER_TLS) else None
         blocking = bridge.submit(blocks)
         entered.wait()
-        case = Case(bridge, failed, tls)
+        case = Case(bridge, failed, ends, tls)
         del failed
         if scenario == "after_close":
             bridge.shutdown(wait=False)
