@@ -10,6 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::calls;
 use crate::gil::{GilCell, intern};
+use crate::sockets;
 
 /// What the `socket` module is told of a descriptor.
 #[derive(Clone, Copy)]
@@ -67,7 +68,7 @@ impl Endpoint {
             return Ok(fd);
         }
         match self.object.bind(py) {
-            Some(socket) => socket.call_method0(intern!(py, "fileno"))?.extract(),
+            Some(socket) => sockets::descriptor(&socket),
             None => Ok(-1),
         }
     }
