@@ -872,7 +872,8 @@ async def block():
     {first}
     try:
         say("ready")
-        time.sleep(3600)
+        while True:  # the interrupt may come just before one of these
+            time.sleep(0.1)
     except KeyboardInterrupt:
         say("interrupted inside")
         await asyncio.sleep(0)

@@ -688,7 +688,8 @@ with make_loop() as loop:
     try:
         for item in loop.iterate(numbers()):
             say("ready")
-            time.sleep(3600)
+            while True:  # the interrupt may come just before one of these
+                time.sleep(0.1)
     except KeyboardInterrupt:
         say("interrupted")
 """

@@ -797,7 +797,8 @@ def test_connections_that_wait_are_accepted_together_and_made_in_order(run):
         await until(lambda: len(events) == 6)
         assert events == ["factory"] * 3 + ["connection_made"] * 3
         for client in clients:
-            assert client.recv(1) == b""
+            client.setblocking(False)
+            assert await loop.sock_recv(client, 1) == b""
             client.close()
         server.close()
         await server.wait_closed()
