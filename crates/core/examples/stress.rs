@@ -9,19 +9,13 @@ use asyncio_thread_loop_core::inbox::{Closed, Inbox};
 use asyncio_thread_loop_core::outcome::{Outcome, State, Wakes};
 use asyncio_thread_loop_core::parking::{Parked, Parker, Unparker, with_current};
 use std::ops::AddAssign;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 struct Call {
     input: Box<usize>,
-    answer: Arc<Answer>,
-}
-
-#[derive(Default)]
-struct Answer {
-    outcome: Outcome,
-    value: OnceLock<Box<usize>>,
+    outcome: Arc<Outcome<Box<usize>>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -92,22 +86,16 @@ fn run(inbox: &Inbox<Call, Unparker>, parker: &Parker, enough: usize) {
         inbox.drain(&mut jobs);
         seen += jobs.len();
         let mut wakes = Wakes::none();
-        for Call { input, answer } in jobs.drain(..) {
-            let Answer { outcome, value } = &*answer;
+        for Call { input, outcome } in jobs.drain(..) {
             match outcome.start() {
-                Ok(()) => wakes.append(
-                    outcome
-                        .settle(|| value.set(Box::new(*input * 2)).unwrap())
-                        .unwrap(),
-                ),
+                Ok(()) => wakes.append(outcome.settle(Box::new(*input * 2)).unwrap()),
                 Err(State::Cancelled) => assert!(outcome.notify_cancelled()),
                 Err(state) => unreachable!("{state:?} before it began"),
             }
         }
         wakes.fire();
     }
-    for Call { answer, .. } in inbox.close() {
-        let outcome = &answer.outcome;
+    for Call { outcome, .. } in inbox.close() {
         // Refused after all; the caller has cancelled it already or learns it this way.
         match outcome.settle_cancelled() {
             Ok(wakes) => wakes.fire(),
@@ -120,11 +108,10 @@ fn run(inbox: &Inbox<Call, Unparker>, parker: &Parker, enough: usize) {
 fn call(inbox: &Inbox<Call, Unparker>, calls: usize) -> Ledger {
     let mut ledger = Ledger::default();
     for number in 0..calls {
-        let answer = Arc::new(Answer::default());
-        let outcome = &answer.outcome;
+        let outcome = Arc::new(Outcome::new());
         let pushed = inbox.push(Call {
             input: Box::new(number),
-            answer: answer.clone(),
+            outcome: outcome.clone(),
         });
         match pushed {
             Ok(bell) => bell.iter().for_each(Unparker::unpark),
@@ -145,7 +132,8 @@ fn call(inbox: &Inbox<Call, Unparker>, calls: usize) -> Ledger {
         while with_current(|parker| outcome.wait(parker, None)) != Parked::Notified {}
         match outcome.state() {
             State::Finished => {
-                assert_eq!(answer.value.get().map(|value| **value), Some(number * 2));
+                assert_eq!(outcome.read(|answer| **answer), Some(number * 2));
+                assert_eq!(outcome.clear().as_deref(), Some(&(number * 2)));
                 ledger.answered += 1;
             }
             State::CancelledAndNotified => ledger.refused += 1,
