@@ -41,6 +41,7 @@ impl Address {
         (told == 0).then_some(found)
     }
 
+    /// Whether it is a number and a port.
     pub fn is_of_the_internet(&self) -> bool {
         matches!(c_int::from(self.storage.ss_family), AF_INET | AF_INET6)
     }

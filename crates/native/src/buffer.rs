@@ -37,10 +37,7 @@ pub fn receive_bytes<'py>(
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let usual = expected.get(py);
     let received = SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.len() < most {
-            // Zeros that the system hands out when they are touched.
-            *scratch = vec![0; most];
-        }
+        grow(scratch, most);
         if usual < LARGE {
             let received = receive(&mut [IoSliceMut::new(&mut scratch[..most])])?;
             return received
@@ -74,12 +71,17 @@ pub fn receive_bytes<'py>(
 /// Works on such memory of so many bytes. `work` may run Python code.
 pub fn with_scratch<R>(size: usize, work: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut scratch = SCRATCH.take();
-    if scratch.len() < size {
-        scratch = vec![0; size];
-    }
+    grow(&mut scratch, size);
     let done = work(&mut scratch[..size]);
     SCRATCH.set(scratch);
     done
+}
+
+fn grow(scratch: &mut Vec<u8>, size: usize) {
+    if scratch.len() < size {
+        // Zeros that the system hands out when they are touched.
+        *scratch = vec![0; size];
+    }
 }
 
 static KEEPS_MEMORY: Once = Once::new();

@@ -3,6 +3,7 @@
 use std::io::{Error, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::{self, MaybeUninit};
 use std::os::fd::RawFd;
+use std::slice;
 
 use libc::c_int;
 use pyo3::prelude::*;
@@ -56,30 +57,24 @@ pub fn receive_message(
     fd: RawFd,
     into: &mut [IoSliceMut<'_>],
 ) -> PyResult<Option<(usize, Address)>> {
+    if let [one] = into {
+        // SAFETY: what is initialized may be taken for what need not be; nothing else is written to it than bytes.
+        let one = unsafe { slice::from_raw_parts_mut(one.as_mut_ptr().cast(), one.len()) };
+        return receive_from(fd, one);
+    }
     let mut from = Address::unknown();
-    let received = if let [one] = into {
-        let (pointer, size) = (one.as_mut_ptr().cast(), one.len());
-        let (address, length) = from.for_writing();
-        // SAFETY: the memory is valid for writes of its size, and so is the address.
-        attempt(|| unsafe {
-            libc::recvfrom(fd, pointer, size, libc::MSG_DONTWAIT, address, length)
-        })?
-    } else {
-        // SAFETY: a header of zeros is an empty message.
-        let mut message: libc::msghdr = unsafe { mem::zeroed() };
-        let (address, length) = from.for_writing();
-        message.msg_iov = into.as_mut_ptr().cast();
-        message.msg_iovlen = into.len() as _;
-        message.msg_name = address.cast();
-        // SAFETY: what was just gotten.
-        message.msg_namelen = unsafe { *length };
-        // SAFETY: an `IoSliceMut` is an `iovec` that is valid for writes, and so is the address.
-        let received =
-            attempt(|| unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) })?;
-        // SAFETY: as above.
-        unsafe { *length = message.msg_namelen };
-        received
-    };
+    // SAFETY: a header of zeros is an empty message.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    let (address, length) = from.for_writing();
+    message.msg_iov = into.as_mut_ptr().cast();
+    message.msg_iovlen = into.len() as _;
+    message.msg_name = address.cast();
+    // SAFETY: what was just gotten.
+    message.msg_namelen = unsafe { *length };
+    // SAFETY: an `IoSliceMut` is an `iovec` that is valid for writes, and so is the address.
+    let received = attempt(|| unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) })?;
+    // SAFETY: as above.
+    unsafe { *length = message.msg_namelen };
     Ok(received.map(|size| (size, from)))
 }
 

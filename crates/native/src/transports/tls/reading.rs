@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 use super::engine::{self, Attempt};
 use super::records::MAX_RECORD;
 use super::{Phase, TlsCore};
-use crate::buffer::NewBytes;
+use crate::buffer::{NewBytes, concatenate};
 use crate::calls;
 use crate::gil::intern;
 use crate::transports::reading::{MAX_SIZE, Memory};
@@ -96,12 +96,12 @@ impl TlsCore {
         if count == size && !is_end {
             // There may be more of the last record.
             let Read { what, is_end } = self.read_chunks(engine)?;
-            let more = what.map_or_else(
-                || Ok(bytes.clone()),
-                |more| join(py, &[bytes.clone(), more]),
-            );
+            let all = match what {
+                Some(more) => concatenate(py, &[bytes.as_bytes(), more.as_bytes()])?,
+                None => bytes,
+            };
             return Ok(Read {
-                what: Some(more?),
+                what: Some(all),
                 is_end,
             });
         }
@@ -132,7 +132,10 @@ impl TlsCore {
         }
         let what = match chunks.len() {
             0 | 1 => chunks.pop(),
-            _ => Some(join(py, &chunks)?),
+            _ => {
+                let parts: Vec<_> = chunks.iter().map(|chunk| chunk.as_bytes()).collect();
+                Some(concatenate(py, &parts)?)
+            }
         };
         Ok(Read { what, is_end })
     }
@@ -239,13 +242,4 @@ impl TlsCore {
         }
         Ok(())
     }
-}
-
-fn join<'py>(py: Python<'py>, chunks: &[Bound<'py, PyBytes>]) -> PyResult<Bound<'py, PyBytes>> {
-    let list = calls::list(py)?;
-    for chunk in chunks {
-        list.append(chunk)?;
-    }
-    let joined = calls::bytes(py, b"")?.call_method1(intern!(py, "join"), (list,))?;
-    Ok(joined.cast_into()?)
 }
