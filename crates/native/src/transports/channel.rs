@@ -12,6 +12,7 @@ use crate::calls;
 use crate::descriptors::{Direction, Watch};
 use crate::event_loop::LoopCore;
 use crate::gil::{GilCell, intern};
+use crate::sockets::descriptor;
 
 /// What one of them does.
 pub struct Kind {
@@ -59,7 +60,7 @@ impl Channel {
             event_loop: GilCell::new(Some(event_loop.clone().unbind())),
             file: GilCell::new(Some(file.clone().unbind())),
             protocol: GilCell::new(Some(protocol.clone().unbind())),
-            fd: file.call_method0(intern!(py, "fileno"))?.extract()?,
+            fd: descriptor(file)?,
             extra,
             kind,
             is_readable,
@@ -92,116 +93,9 @@ impl Channel {
         self.event_loop.bind(py)
     }
 
-    pub fn is_lost(&self, py: Python<'_>) -> bool {
-        self.lost.get(py) != 0
-    }
-
-    pub fn is_reading(&self, py: Python<'_>) -> bool {
-        !self.is_closing.get(py) && !self.is_paused.get(py)
-    }
-
     /// Returns whether it was closing already.
     pub fn set_closing(&self, py: Python<'_>) -> bool {
         self.is_closing.replace(py, true)
-    }
-
-    pub fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if !this.is_reading(py) {
-            return Ok(());
-        }
-        this.is_paused.set(py, true);
-        if let Some(event_loop) = this.event_loop.bind(py) {
-            event_loop
-                .get()
-                .pause_natively(py, this.fd, Direction::Read);
-        }
-        Self::log(slf, "debug", "%r pauses reading")
-    }
-
-    pub fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_closing.get(py) || !this.is_paused.replace(py, false) {
-            return Ok(());
-        }
-        if let Some(event_loop) = this.event_loop.bind(py) {
-            Self::start_reading(slf, &event_loop)?;
-        }
-        Self::log(slf, "debug", "%r resumes reading")
-    }
-
-    pub fn stop_reading(&self, py: Python<'_>) {
-        if let Some(event_loop) = self.event_loop.bind(py) {
-            event_loop
-                .get()
-                .unwatch_natively(py, self.fd, Direction::Read);
-        }
-    }
-
-    /// Has itself told when it takes more, in a copy of the current context.
-    pub fn wait_to_write(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let Some(event_loop) = this.event_loop.bind(py) else {
-            return Ok(());
-        };
-        if !this.waits_to_write.get(py) {
-            let context = calls::copy_context(py)?;
-            this.write_context.set(py, Some(context.unbind()));
-            event_loop
-                .get()
-                .watch_natively(this.fd, Direction::Write, slf)?;
-            this.waits_to_write.set(py, true);
-        }
-        Ok(())
-    }
-
-    pub fn stop_writing(&self, py: Python<'_>) {
-        if self.waits_to_write.replace(py, false)
-            && let Some(event_loop) = self.event_loop.bind(py)
-        {
-            event_loop
-                .get()
-                .unwatch_natively(py, self.fd, Direction::Write);
-            self.write_context.set(py, None);
-        }
-    }
-
-    /// Ends it in the next turn, unless it is about to end.
-    pub fn force_close(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_lost(py) {
-            return Ok(());
-        }
-        this.is_closing.set(py, true);
-        this.stop_writing(py);
-        this.stop_reading(py);
-        Self::lose_soon(slf, reason)
-    }
-
-    /// Ends it because of an error. What ends the program passes.
-    pub fn fatal_error(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
-        let py = slf.py();
-        if calls::ends_the_program(py, &error) {
-            return Err(error);
-        }
-        let message = calls::string(py, message)?;
-        let args = [slf.as_any(), error.value(py).as_any(), message.as_any()];
-        calls::call_user_method(intern!(py, "_fatal_error"), args).map(drop)
-    }
-
-    /// Debug mode: tells what it does.
-    pub fn log(slf: &Bound<'_, Self>, level: &str, message: &str) -> PyResult<()> {
-        let py = slf.py();
-        if let Some(event_loop) = slf.get().event_loop.bind(py)
-            && event_loop.get().is_debugged(py)
-        {
-            calls::asyncio_logger(py)?.call_method1(level, (message, slf))?;
-        }
-        Ok(())
     }
 }
 
@@ -315,6 +209,9 @@ impl Lives for Channel {
             waiter: &self.waiter,
             lost: &self.lost,
             reason: &self.reason,
+            is_paused: &self.is_paused,
+            is_closing: &self.is_closing,
+            waits_to_write: &self.waits_to_write,
         }
     }
 

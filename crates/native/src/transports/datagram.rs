@@ -6,14 +6,15 @@ use libc::c_int;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use pyo3::{PyTraverseError, PyVisit, ffi};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::channel::{Channel, Kind};
+use super::data::{Data, check_is_bytes};
 use super::life::Lives;
 use super::peers::Peers;
-use super::reading::{MAX_SIZE, Memory};
-use super::writing::{LOGGED_FROM, check_is_bytes};
-use crate::buffer::{concatenate, receive_bytes};
+use super::reading::MAX_SIZE;
+use super::writing::LOGGED_FROM;
+use crate::buffer::receive_bytes;
 use crate::calls;
 use crate::descriptors::Direction;
 use crate::event_loop::LoopCore;
@@ -290,35 +291,25 @@ impl DatagramTransport {
             channel.get().lost.set(py, lost + 1);
             return Ok(());
         }
-        let memory;
-        let bytes = match data.cast_exact::<PyBytes>() {
-            Ok(bytes) => bytes.as_bytes(),
-            Err(_) => match Memory::get(data, ffi::PyBUF_SIMPLE) {
-                Ok(got) => {
-                    memory = got;
-                    memory.as_bytes()
-                }
-                Err(error) => return Channel::fatal_error(channel, error, FAILED),
-            },
+        let content = match Data::of(data) {
+            Ok(content) => content,
+            Err(error) => return Channel::fatal_error(channel, error, FAILED),
         };
         if this.buffer.borrow_mut(py).is_empty() {
-            match Self::send(slf, data, bytes, to) {
+            match Self::send(slf, data, content.as_bytes(), to) {
                 Ok(true) => return Ok(()),
                 Ok(false) => Channel::wait_to_write(channel)?,
                 Err(error) => return Self::failed(slf, error, FAILED),
             }
         }
-        // It may be changed before it is sent.
-        let kept = match data.cast_exact::<PyBytes>() {
-            Ok(bytes) => bytes.clone(),
-            Err(_) => concatenate(py, &[bytes])?,
-        };
+        let (kept, _) = content.after(py, 0)?;
+        let counted = kept.as_bytes().len() + HEADER;
         let unsent = Unsent {
             data: kept.unbind(),
             to: to.map(|to| to.clone().unbind()),
         };
         this.buffer.borrow_mut(py).push_back(unsent);
-        this.size.set(py, this.size.get(py) + bytes.len() + HEADER);
+        this.size.set(py, this.size.get(py) + counted);
         let flow = &channel.get().flow;
         flow.pause_if_full(channel, this.size.get(py))
     }
@@ -355,17 +346,8 @@ impl DatagramTransport {
     }
 
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let channel = slf.as_super();
-        if channel.get().set_closing(py) {
-            return Ok(());
-        }
-        channel.get().stop_reading(py);
-        if !slf.get().buffer.borrow_mut(py).is_empty() {
-            return Ok(());
-        }
-        channel.get().stop_writing(py);
-        Channel::lose_soon(channel, py.None().into_bound(py))
+        let is_written = slf.get().buffer.borrow_mut(slf.py()).is_empty();
+        Channel::close_when_written(slf.as_super(), is_written)
     }
 
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -1,4 +1,5 @@
-//! What happens to every transport once: it begins, and it ends. Each in a turn of the loop that is its own.
+//! What every transport goes through: it begins and ends, each in a turn of the loop that is its own, and in between it
+//! is told what there is to read and when it may write, unless that is paused.
 
 use std::marker::PhantomData;
 use std::os::fd::RawFd;
@@ -33,16 +34,147 @@ pub struct Life<'a> {
     pub lost: &'a GilCell<u64>,
     /// What it is about to be told.
     pub reason: &'a Object,
+    /// The protocol doesn't want to be told of more.
+    pub is_paused: &'a GilCell<bool>,
+    pub is_closing: &'a GilCell<bool>,
+    pub waits_to_write: &'a GilCell<bool>,
 }
 
 pub trait Lives: PyClass<Frozen = True> + Sync + Watch {
     fn life(&self) -> Life<'_>;
 
     /// Whether it is to be told of what comes.
-    fn listens(&self, py: Python<'_>) -> bool;
+    fn listens(&self, py: Python<'_>) -> bool {
+        self.is_reading(py)
+    }
 
     /// Closes its socket or pipe.
     fn close_file(&self, py: Python<'_>) -> PyResult<()>;
+
+    fn is_lost(&self, py: Python<'_>) -> bool {
+        self.life().lost.get(py) != 0
+    }
+
+    fn is_reading(&self, py: Python<'_>) -> bool {
+        let life = self.life();
+        !life.is_closing.get(py) && !life.is_paused.get(py)
+    }
+
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.is_reading(py) {
+            return Ok(());
+        }
+        let life = this.life();
+        life.is_paused.set(py, true);
+        if let Some(event_loop) = life.event_loop.bind(py) {
+            event_loop
+                .get()
+                .pause_natively(py, life.fd, Direction::Read);
+        }
+        Self::log(slf, "debug", "%r pauses reading")
+    }
+
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let life = slf.get().life();
+        if life.is_closing.get(py) || !life.is_paused.replace(py, false) {
+            return Ok(());
+        }
+        if let Some(event_loop) = life.event_loop.bind(py) {
+            Self::start_reading(slf, &event_loop)?;
+        }
+        Self::log(slf, "debug", "%r resumes reading")
+    }
+
+    fn stop_reading(&self, py: Python<'_>) {
+        let life = self.life();
+        if let Some(event_loop) = life.event_loop.bind(py) {
+            event_loop
+                .get()
+                .unwatch_natively(py, life.fd, Direction::Read);
+        }
+    }
+
+    /// Has itself told when it takes more, in a copy of the current context.
+    fn wait_to_write(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let life = slf.get().life();
+        if !life.waits_to_write.get(py)
+            && let Some(event_loop) = life.event_loop.bind(py)
+        {
+            let context = calls::copy_context(py)?;
+            life.write_context.set(py, Some(context.unbind()));
+            event_loop
+                .get()
+                .watch_natively(life.fd, Direction::Write, slf)?;
+            life.waits_to_write.set(py, true);
+        }
+        Ok(())
+    }
+
+    fn stop_writing(&self, py: Python<'_>) {
+        let life = self.life();
+        if life.waits_to_write.replace(py, false)
+            && let Some(event_loop) = life.event_loop.bind(py)
+        {
+            event_loop
+                .get()
+                .unwatch_natively(py, life.fd, Direction::Write);
+            life.write_context.set(py, None);
+        }
+    }
+
+    /// Ends it in the next turn, or once all is written.
+    fn close_when_written(slf: &Bound<'_, Self>, is_written: bool) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.life().is_closing.replace(py, true) {
+            return Ok(());
+        }
+        this.stop_reading(py);
+        if !is_written {
+            return Ok(());
+        }
+        this.stop_writing(py);
+        Self::lose_soon(slf, py.None().into_bound(py))
+    }
+
+    /// Ends it in the next turn, unless it is about to end.
+    fn force_close(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_lost(py) {
+            return Ok(());
+        }
+        this.life().is_closing.set(py, true);
+        this.stop_writing(py);
+        this.stop_reading(py);
+        Self::lose_soon(slf, reason)
+    }
+
+    /// Ends it because of an error. What ends the program passes.
+    fn fatal_error(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        if calls::ends_the_program(py, &error) {
+            return Err(error);
+        }
+        let message = calls::string(py, message)?;
+        let args = [slf.as_any(), error.value(py).as_any(), message.as_any()];
+        calls::call_user_method(intern!(py, "_fatal_error"), args).map(drop)
+    }
+
+    /// Debug mode: tells what it does.
+    fn log(slf: &Bound<'_, Self>, level: &str, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        if let Some(event_loop) = slf.get().life().event_loop.bind(py)
+            && event_loop.get().is_debugged(py)
+        {
+            calls::asyncio_logger(py)?.call_method1(level, (message, slf))?;
+        }
+        Ok(())
+    }
 
     /// Tells the protocol that the connection is lost, and lets go of everything.
     fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
@@ -130,7 +262,7 @@ pub trait Lives: PyClass<Frozen = True> + Sync + Watch {
             return Ok(());
         };
         // What it changes in the context is not seen by what follows.
-        let own = context.call_method0(intern!(py, "copy"))?;
+        let own = calls::copy_of_context(&context)?;
         let called = run_in_context(&own, || match arg {
             Some(arg) => calls::call_user_method(name, [&protocol, arg]),
             None => calls::call_user_method(name, [&protocol]),

@@ -7,6 +7,7 @@
 
 mod buffer;
 mod channel;
+mod data;
 mod datagram;
 mod endpoint;
 mod flow;

@@ -6,16 +6,16 @@ use std::io::IoSlice;
 use std::os::fd::RawFd;
 
 use pyo3::exceptions::PyBrokenPipeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyDict, PyList};
 
 use super::buffer::WriteBuffer;
 use super::channel::{Channel, Kind};
+use super::data::{Data, check_is_bytes};
 use super::life::Lives;
-use super::reading::{MAX_SIZE, Memory};
-use super::writing::{LOGGED_FROM, check_is_bytes};
-use crate::buffer::{concatenate, receive_bytes};
+use super::reading::MAX_SIZE;
+use super::writing::LOGGED_FROM;
+use crate::buffer::receive_bytes;
 use crate::calls;
 use crate::descriptors::Direction;
 use crate::event_loop::{LoopCore, Step};
@@ -267,18 +267,8 @@ impl WritePipeTransport {
         let this = slf.get();
         let channel = slf.as_super();
         check_is_bytes(data)?;
-        let (memory, bytes);
-        let slice = match data.cast_exact::<PyBytes>() {
-            Ok(exact) => {
-                bytes = Some(exact);
-                exact.as_bytes()
-            }
-            Err(_) => {
-                bytes = None;
-                memory = Memory::get(data, ffi::PyBUF_SIMPLE)?;
-                memory.as_bytes()
-            }
-        };
+        let data = Data::of(data)?;
+        let slice = data.as_bytes();
         if slice.is_empty() {
             return Ok(());
         }
@@ -300,14 +290,8 @@ impl WritePipeTransport {
                 Err(error) => return Self::failed(slf, error),
             }
         }
-        match bytes {
-            Some(bytes) => this.buffer.borrow_mut(py).push(bytes, written),
-            // It may be changed before it is written.
-            None => {
-                let rest = concatenate(py, &[&slice[written..]])?;
-                this.buffer.borrow_mut(py).push(&rest, 0);
-            }
-        }
+        let (bytes, start) = data.after(py, written)?;
+        this.buffer.borrow_mut(py).push(&bytes, start);
         Channel::wait_to_write(channel)?;
         channel.get().flow.pause_if_full(channel, this.size(py))
     }

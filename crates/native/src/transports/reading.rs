@@ -6,6 +6,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::life::Lives;
 use super::socket::{self, Outcome};
 use super::stream::StreamTransport;
 use super::tls::TlsCore;
@@ -150,7 +151,7 @@ impl StreamTransport {
     fn read_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        Self::log(slf, "%r received EOF")?;
+        Self::log(slf, "debug", "%r received EOF")?;
         let Some(protocol) = this.protocol(py) else {
             return Ok(());
         };

@@ -19,6 +19,7 @@ use crate::calls;
 use crate::descriptors::{Direction, Watch};
 use crate::event_loop::LoopCore;
 use crate::gil::{GilCell, GilRefCell, intern};
+use crate::sockets::descriptor;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct StreamTransport {
@@ -84,10 +85,6 @@ impl StreamTransport {
         self.protocol.bind(py)
     }
 
-    pub fn is_lost(&self, py: Python<'_>) -> bool {
-        self.lost.get(py) != 0
-    }
-
     pub fn is_buffered(&self, py: Python<'_>) -> bool {
         self.is_buffered.get(py)
     }
@@ -104,34 +101,6 @@ impl StreamTransport {
     /// Whether there is a socket to be closed.
     pub fn is_open(&self, py: Python<'_>) -> bool {
         self.endpoint.is_open(py)
-    }
-
-    /// Ends the connection because of an error. What ends the program passes.
-    pub fn fatal_error(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
-        let py = slf.py();
-        if calls::ends_the_program(py, &error) {
-            return Err(error);
-        }
-        let message = calls::string(py, message)?;
-        let args = [slf.as_any(), error.value(py).as_any(), message.as_any()];
-        calls::call_user_method(intern!(py, "_fatal_error"), args).map(drop)
-    }
-
-    /// Debug mode: tells what the transport does.
-    pub fn log(slf: &Bound<'_, Self>, message: &str) -> PyResult<()> {
-        let py = slf.py();
-        if let Some(event_loop) = slf.get().event_loop.bind(py)
-            && event_loop.get().is_debugged(py)
-        {
-            calls::asyncio_logger(py)?.call_method1("debug", (message, slf))?;
-        }
-        Ok(())
-    }
-
-    pub fn stop_reading(&self, py: Python<'_>) {
-        if let Some(event_loop) = self.event_loop.bind(py) {
-            LoopCore::unwatch_natively(event_loop.get(), py, self.fd, Direction::Read);
-        }
     }
 
     /// A connection that a server accepted, which calls the methods of `protocol` in copies of the current context.
@@ -253,7 +222,7 @@ impl StreamTransport {
             Some(context) => context,
             None => calls::copy_context(py)?,
         };
-        let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        let fd = descriptor(socket)?;
         let extra = extra.unwrap_or_else(|| PyDict::new(py));
         Ok(Self {
             event_loop: GilCell::new(Some(event_loop.clone().unbind())),
@@ -311,35 +280,16 @@ impl StreamTransport {
         Self::pause_protocol_if_full(slf)
     }
 
-    pub fn is_reading(&self, py: Python<'_>) -> bool {
-        !self.is_closing.get(py) && !self.is_paused.get(py)
+    fn is_reading(&self, py: Python<'_>) -> bool {
+        Lives::is_reading(self, py)
     }
 
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if !this.is_reading(py) {
-            return Ok(());
-        }
-        this.is_paused.set(py, true);
-        if let Some(event_loop) = this.event_loop.bind(py) {
-            event_loop
-                .get()
-                .pause_natively(py, this.fd, Direction::Read);
-        }
-        Self::log(slf, "%r pauses reading")
+        Lives::pause_reading(slf)
     }
 
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_closing.get(py) || !this.is_paused.replace(py, false) {
-            return Ok(());
-        }
-        if let Some(event_loop) = this.event_loop.bind(py) {
-            Self::start_reading(slf, &event_loop)?;
-        }
-        Self::log(slf, "%r resumes reading")
+        Lives::resume_reading(slf)
     }
 
     fn set_protocol(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
@@ -375,17 +325,8 @@ impl StreamTransport {
     }
 
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_closing.replace(py, true) {
-            return Ok(());
-        }
-        this.stop_reading(py);
-        if !this.buffer.borrow_mut(py).is_empty() {
-            return Ok(());
-        }
-        this.stop_writing(py);
-        Self::lose_soon(slf, py.None().into_bound(py))
+        let is_written = slf.get().buffer.borrow_mut(slf.py()).is_empty();
+        Self::close_when_written(slf, is_written)
     }
 
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -394,16 +335,8 @@ impl StreamTransport {
     }
 
     fn _force_close(slf: &Bound<'_, Self>, exc: Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_lost(py) {
-            return Ok(());
-        }
-        this.buffer.borrow_mut(py).clear();
-        this.stop_writing(py);
-        this.is_closing.set(py, true);
-        this.stop_reading(py);
-        Self::lose_soon(slf, exc)
+        slf.get().buffer.borrow_mut(slf.py()).clear();
+        Self::force_close(slf, exc)
     }
 
     /// To be called before a socket is closed without the protocol being told.
@@ -562,11 +495,10 @@ impl Lives for StreamTransport {
             waiter: &self.waiter,
             lost: &self.lost,
             reason: &self.reason,
+            is_paused: &self.is_paused,
+            is_closing: &self.is_closing,
+            waits_to_write: &self.waits_to_write,
         }
-    }
-
-    fn listens(&self, py: Python<'_>) -> bool {
-        self.is_reading(py)
     }
 
     fn close_file(&self, py: Python<'_>) -> PyResult<()> {

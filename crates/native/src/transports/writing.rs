@@ -1,18 +1,13 @@
 //! Writing: at once what the socket takes, the rest when it takes more.
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::ffi;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
+use super::data::{Data, check_is_bytes};
 use super::life::Lives;
-use super::reading::Memory;
 use super::socket::{self, Outcome};
 use super::stream::StreamTransport;
-use crate::buffer::concatenate;
 use crate::calls;
-use crate::descriptors::Direction;
-use crate::event_loop::LoopCore;
 use crate::gil::intern;
 
 const FAILED: &str = "Fatal write error on socket transport";
@@ -21,25 +16,18 @@ const FAILED: &str = "Fatal write error on socket transport";
 pub const LOGGED_FROM: u64 = 5;
 
 impl StreamTransport {
-    pub fn write_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-            let Some(written) = Self::write_first(slf, "write", bytes.as_bytes())? else {
-                return Ok(());
-            };
-            return Self::keep(slf, bytes, written);
-        }
-        check_is_bytes(data)?;
-        let memory = match Memory::get(data, ffi::PyBUF_SIMPLE) {
-            Ok(memory) => memory,
+    pub fn write_now(slf: &Bound<'_, Self>, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        check_is_bytes(object)?;
+        let data = match Data::of(object) {
+            Ok(data) => data,
             Err(error) => return Self::fatal_error(slf, error, FAILED),
         };
-        let Some(written) = Self::write_first(slf, "write", memory.as_bytes())? else {
+        let Some(written) = Self::write_first(slf, "write", data.as_bytes())? else {
             return Ok(());
         };
-        // It may be changed before it is written.
-        let rest = concatenate(slf.py(), &[&memory.as_bytes()[written..]])?;
-        drop(memory);
-        Self::keep(slf, &rest, 0)
+        let (bytes, start) = data.after(slf.py(), written)?;
+        slf.get().buffer.borrow_mut(slf.py()).push(&bytes, start);
+        Self::write_later(slf)
     }
 
     pub fn write_all_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -48,14 +36,8 @@ impl StreamTransport {
         this.check_may_write(py, "writelines")?;
         let mut lines = Vec::new();
         for line in data.try_iter()? {
-            let line = line?;
-            lines.push(match line.cast_into_exact::<PyBytes>() {
-                Ok(bytes) => bytes,
-                Err(other) => {
-                    let memory = Memory::get(&other.into_inner(), ffi::PyBUF_SIMPLE)?;
-                    concatenate(py, &[memory.as_bytes()])?
-                }
-            });
+            let (bytes, _) = Data::of(&line?)?.after(py, 0)?;
+            lines.push(bytes);
         }
         if lines.is_empty() || this.drops_write(py)? {
             return Ok(());
@@ -72,7 +54,7 @@ impl StreamTransport {
         if !waits && let Err(error) = this.flush(py) {
             return Self::lose_buffer(slf, error);
         }
-        Self::wait_to_write(slf)
+        Self::write_later(slf)
     }
 
     /// Writes what the socket takes at once and returns how much that was. None if there is nothing left to do.
@@ -97,30 +79,12 @@ impl StreamTransport {
         Ok(None)
     }
 
-    /// Writes the rest when the socket takes it.
-    fn keep(slf: &Bound<'_, Self>, bytes: &Bound<'_, PyBytes>, written: usize) -> PyResult<()> {
-        let this = slf.get();
-        this.buffer.borrow_mut(slf.py()).push(bytes, written);
-        Self::wait_to_write(slf)
-    }
-
     /// What is in the buffer is written when the socket takes it; the protocol is told if that is much.
-    fn wait_to_write(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.buffer.borrow_mut(py).is_empty() {
+    fn write_later(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().buffer.borrow_mut(slf.py()).is_empty() {
             return Ok(());
         }
-        if !this.waits_to_write.get(py)
-            && let Some(event_loop) = this.event_loop.bind(py)
-        {
-            let context = calls::copy_context(py)?;
-            this.write_context.set(py, Some(context.unbind()));
-            event_loop
-                .get()
-                .watch_natively(this.fd, Direction::Write, slf)?;
-            this.waits_to_write.set(py, true);
-        }
+        Self::wait_to_write(slf)?;
         Self::pause_protocol_if_full(slf)
     }
 
@@ -233,27 +197,4 @@ impl StreamTransport {
         let size = this.buffer.borrow_mut(slf.py()).size();
         this.flow.resume_if_drained(slf, size)
     }
-
-    pub fn stop_writing(&self, py: Python<'_>) {
-        if self.waits_to_write.replace(py, false)
-            && let Some(event_loop) = self.event_loop.bind(py)
-        {
-            LoopCore::unwatch_natively(event_loop.get(), py, self.fd, Direction::Write);
-            self.write_context.set(py, None);
-        }
-    }
-}
-
-/// Refuses what asyncio refuses to send.
-pub fn check_is_bytes(data: &Bound<'_, PyAny>) -> PyResult<()> {
-    if data.is_instance_of::<PyBytes>()
-        || data.is_instance_of::<PyByteArray>()
-        || data.is_instance_of::<PyMemoryView>()
-    {
-        return Ok(());
-    }
-    Err(calls::builtin_error::<PyTypeError>(format!(
-        "data argument must be a bytes-like object, not {}",
-        data.get_type().name()?.repr()?
-    )))
 }
