@@ -355,7 +355,8 @@ async def never_ready(*, task_status):
 def block():
     time.sleep(0.2)
     say("ready")
-    release.wait()
+    while not release.is_set():  # Event.wait() that is interrupted may keep the event's lock
+        time.sleep(0.01)
 """
 
 
