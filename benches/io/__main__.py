@@ -16,11 +16,14 @@ from . import printing
 from .cases import TITLES, groups
 from .comparison import Comparison, compare, table
 from .loops import LOOPS, OURS
-from .programs import LOAD, Failed, Places, Programs
+from .programs import LOAD, Failed, Programs
 
 #: Rounds, and seconds of a turn.
 THOROUGH = (15, 0.2)
 QUICK = (2, 0.01)
+
+#: Of everything, which tables tell.
+PLACE = "on one processor"
 
 
 def main() -> int:
@@ -30,10 +33,9 @@ def main() -> int:
     terminal.show_machine(report)
     loops = [loop for loop in LOOPS if loop == OURS or loop in options.against]
     rounds, seconds = QUICK if options.quick else THOROUGH
-    places = placed()
     everything: list[Comparison] = []
     failed = False
-    with Programs(places) as programs:
+    with Programs(cpu=min(os.sched_getaffinity(0))) as programs:
         for name, cases in groups(options.names):
             comparisons = []
             for case in cases:
@@ -41,10 +43,10 @@ def main() -> int:
                     comparisons.append(compare(programs, case, loops, rounds, seconds))
                 except Failed as error:
                     failed = True
-                    terminal.show_failure(case.row, places.of(cases), error)
+                    terminal.show_failure(case.row, PLACE, error)
             shown = table(name, comparisons, loops)
-            terminal.show(places.of(cases), shown)
-            report["tables"].append(stated(name, places.of(cases), shown))
+            terminal.show(PLACE, shown)
+            report["tables"].append(stated(name, PLACE, shown))
             everything += comparisons
     printing.show(everything)
     report["comparisons"] = [each.stated() for each in everything]
@@ -72,12 +74,6 @@ def parsed() -> argparse.Namespace:
     if loaded and not LOAD.exists():
         parser.error(f"{LOAD} hasn't been built (`just bench-io` does)")
     return options
-
-
-def placed() -> Places:
-    """The load is kept from the processor of what is measured, where there is another."""
-    first, *others = sorted(os.sched_getaffinity(0))
-    return Places(first, others[0] if others else first)
 
 
 if __name__ == "__main__":

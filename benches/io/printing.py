@@ -36,5 +36,5 @@ def show(comparisons: list[Comparison]) -> None:
         console.width = WIDTH
     console.print(printed)
     console.print(
-        "load waits: the part of the time in which it had nothing to do; near 0 it is what is measured"
+        "load waits: the part of the time in which it slept, and the server ran; the rest is the same for all loops"
     )

@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from typing import Self
@@ -37,20 +36,6 @@ class Failed(Exception):
     def __init__(self, loop: str, reason: str) -> None:
         super().__init__(reason)
         self.loop = loop
-
-
-@dataclass(frozen=True)
-class Places:
-    """The processors for what is measured and for the load."""
-
-    measured: int
-    load: int
-
-    def of(self, cases: list[Case]) -> str:
-        """In words."""
-        if self.load == self.measured or all(case.load is None for case in cases):
-            return "on one processor"
-        return "on one processor, the load on another"
 
 
 class Program:
@@ -118,10 +103,10 @@ class Program:
 
 
 class Programs:
-    """Starts what a case needs, once for each loop."""
+    """Starts what a case needs, once for each loop, all on one processor."""
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, cpu: int) -> None:
+        self._cpu = cpu
         self._stack = ExitStack()
         self._servers: dict[str, tuple[Program, dict[str, dict[str, str]]]] = {}
         self._operations: dict[str, Program] = {}
@@ -170,16 +155,15 @@ class Programs:
 
     def _python(self, module: str, loop: str, *args: str) -> Program:
         command = [sys.executable, "-m", f"benches.io.{module}", loop, *args]
-        return self._stack.enter_context(Program(loop, *command, cpu=self._places.measured))
+        return self._stack.enter_context(Program(loop, *command, cpu=self._cpu))
 
     def _load(self, loop: str, case: Case, address: str) -> Program:
-        wait = "sleep" if self._places.load == self._places.measured else "spin"
-        args = [address, str(CONNECTIONS[case.load]), str(case.size), wait]
+        args = [address, str(CONNECTIONS[case.load]), str(case.size)]
         if case.load == "tls":
             command = [sys.executable, "-m", "benches.io.tls_load", str(self._certificate), *args]
         else:
             command = [str(LOAD), case.load, *args]
-        return Program(loop, *command, cpu=self._places.load)
+        return Program(loop, *command, cpu=self._cpu)
 
 
 class Requests:

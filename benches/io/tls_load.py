@@ -1,4 +1,4 @@
-"""The load of the TLS rows: `python -m benches.io.tls_load CERTIFICATE ADDRESS CONNECTIONS SIZE WAIT`.
+"""The load of the TLS rows: `python -m benches.io.tls_load CERTIFICATE ADDRESS CONNECTIONS SIZE`.
 
 Asked and answering as `crates/core/examples/load.rs`. It is Python, because what costs is OpenSSL's work, and Python's
 has the same OpenSSL as the servers.
@@ -60,13 +60,12 @@ class Connection:
 
 
 class Load:
-    def __init__(self, certificate: str, address: str, connections: int, size: int, spins: bool) -> None:
+    def __init__(self, certificate: str, address: str, connections: int, size: int) -> None:
         context = ssl.create_default_context(cafile=certificate)
         port = int(address.rpartition(":")[2])
         message = bytes(index % 251 for index in range(size))
         self._connections = {}
         self._epoll = select.epoll()
-        self._spins = spins
         for _ in range(connections):
             connection = Connection(port, context, message)
             self._connections[connection.socket.fileno()] = connection
@@ -106,15 +105,15 @@ class Load:
         ready = self._epoll.poll(0)
         if not ready:
             began = time.perf_counter()
-            while not (ready := self._epoll.poll(0 if self._spins else PATIENCE)):
-                if time.perf_counter() > began + PATIENCE:
-                    raise TimeoutError("the server doesn't answer")
+            ready = self._epoll.poll(PATIENCE)
+            if not ready:
+                raise TimeoutError("the server doesn't answer")
             self._waited += time.perf_counter() - began
         return ready
 
 
-def main(certificate: str, address: str, connections: str, size: str, wait: str) -> None:
-    load = Load(certificate, address, int(connections), int(size), wait == "spin")
+def main(certificate: str, address: str, connections: str, size: str) -> None:
+    load = Load(certificate, address, int(connections), int(size))
     for line in sys.stdin:
         began = time.perf_counter()
         waited = load.make(int(line))

@@ -1,12 +1,11 @@
 //! The load of `just bench-io`: connections that send a message, wait until it has come back, and
 //! send it again. So little happens here that any server in Python takes longer.
 //!
-//! `load KIND ADDRESS CONNECTIONS SIZE WAIT`, where the kind is `tcp`, `unix`, `udp` or `once`: a
-//! new TCP connection for each request, which the server closes after its answer. It waits for
-//! answers asleep (`sleep`), or by asking again and again (`spin`): then the server never wakes it,
-//! which takes long, and is never out of requests. Each line of the input is a number of requests
-//! to make. The answer is a line with the seconds they took, and those of them in which there was
-//! nothing to do but wait. Ends with its input, or with 1 if the server doesn't answer.
+//! `load KIND ADDRESS CONNECTIONS SIZE`, where the kind is `tcp`, `unix`, `udp` or `once`: a new
+//! TCP connection for each request, which the server closes after its answer. Each line of the
+//! input is a number of requests to make. The answer is a line with the seconds they took, and
+//! those of them in which there was nothing to do but wait. Ends with its input, or with 1 if the
+//! server doesn't answer.
 
 use std::env;
 use std::io::{self, BufRead, Error, ErrorKind, Write};
@@ -37,15 +36,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> io::Result<()> {
-    let [kind, address, connections, size, wait] = args else {
-        return Err(Error::other("load KIND ADDRESS CONNECTIONS SIZE WAIT"));
+    let [kind, address, connections, size] = args else {
+        return Err(Error::other("load KIND ADDRESS CONNECTIONS SIZE"));
     };
     let number = |text: &str| text.parse::<usize>().map_err(Error::other);
     let target = Target {
         kind: kind.clone(),
         address: address.clone(),
     };
-    let mut load = Load::new(target, number(connections)?, number(size)?, wait == "spin")?;
+    let mut load = Load::new(target, number(connections)?, number(size)?)?;
     for line in io::stdin().lock().lines() {
         let began = Instant::now();
         let waited = load.make(number(line?.trim())?)?.as_secs_f64();
@@ -113,12 +112,11 @@ struct Load {
     room: Vec<u8>,
     /// Connections without a request. A place only, where each request needs a new one.
     idle: Vec<Option<OwnedFd>>,
-    spins: bool,
     begun: usize,
 }
 
 impl Load {
-    fn new(target: Target, connections: usize, size: usize, spins: bool) -> io::Result<Self> {
+    fn new(target: Target, connections: usize, size: usize) -> io::Result<Self> {
         let idle = (0..connections)
             .map(|_| (!target.once()).then(|| target.connect()).transpose())
             .collect::<io::Result<_>>()?;
@@ -129,7 +127,6 @@ impl Load {
             message,
             room: vec![0; ROOM],
             idle,
-            spins,
             begun: 0,
         })
     }
@@ -149,7 +146,7 @@ impl Load {
             if running.is_empty() {
                 return Ok(waited);
             }
-            waited += poll(&running, self.message.len(), self.spins, &mut polled)?;
+            waited += poll(&running, self.message.len(), &mut polled)?;
             for index in (0..running.len()).rev() {
                 let events = polled[index].revents;
                 if events & libc::POLLOUT != 0 {
@@ -228,12 +225,7 @@ fn moved(count: isize) -> io::Result<Option<usize>> {
 }
 
 /// Waits until something can be done for one of the requests, and says how long that took.
-fn poll(
-    running: &[Request],
-    size: usize,
-    spins: bool,
-    polled: &mut Vec<libc::pollfd>,
-) -> io::Result<Duration> {
+fn poll(running: &[Request], size: usize, polled: &mut Vec<libc::pollfd>) -> io::Result<Duration> {
     polled.clear();
     polled.extend(running.iter().map(|request| libc::pollfd {
         fd: request.connection.as_raw_fd(),
@@ -248,11 +240,8 @@ fn poll(
         return Ok(Duration::ZERO);
     }
     let began = Instant::now();
-    let at_once = if spins { Duration::ZERO } else { PATIENCE };
-    while !ready(polled, at_once)? {
-        if began.elapsed() >= PATIENCE {
-            return Err(Error::new(ErrorKind::TimedOut, "the server doesn't answer"));
-        }
+    if !ready(polled, PATIENCE)? {
+        return Err(Error::new(ErrorKind::TimedOut, "the server doesn't answer"));
     }
     Ok(began.elapsed())
 }
