@@ -1,13 +1,16 @@
 """TLS: on `EventLoop` as on the standard loop."""
 
+import _ssl
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import socket
 import ssl
 import struct
 import subprocess
+import sys
 import warnings
 import weakref
 from asyncio import sslproto
@@ -1027,3 +1030,75 @@ def test_nothing_is_left_of_many_connections(run_natively, for_server, for_clien
     assert len(made) == rounds * many
     assert [each for each in made if each() is not None] == []
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+# The memory between OpenSSL and the transport below.
+
+OPENSSLS_OWN = 0x401
+"""The type of OpenSSL's memory, of its bio.h."""
+
+HIDDEN = os.environ.get("HIDDEN_OPENSSL")
+"""Where `_ssl` is, if the event loop isn't to find it."""
+
+HIDE_AND_TEST = """
+import os, sys, _ssl, pytest
+os.environ["HIDDEN_OPENSSL"] = _ssl.__file__
+del _ssl.__file__  # as when it is part of the program
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def type_of(memory):
+    openssl = ctypes.CDLL(HIDDEN or _ssl.__file__)
+    openssl.BIO_method_type.argtypes = [ctypes.c_void_p]
+    return openssl.BIO_method_type(ctypes.c_void_p.from_address(id(memory) + object.__basicsize__))
+
+
+def test_the_memory_of_both_directions_is_the_loops_own(run_natively, for_server, for_client):
+    async def main(_):
+        theirs, ours = await connect(for_server, for_client)
+        tls = ours.transport._ssl_protocol
+        types = [type_of(tls._incoming), type_of(tls._outgoing)]
+        assert [each == OPENSSLS_OWN for each in types] == [bool(HIDDEN)] * 2
+        await closed(ours, theirs)
+
+    run_natively(main)
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(bool(HIDDEN), reason="OpenSSL keeps the memory of each connection")
+def test_a_connections_memory_is_used_by_others_while_it_is_at_rest(run_natively, for_server, for_client):
+    async def main(_):
+        pairs = [await connect(for_server, for_client, make_server=Echo) for _ in range(50)]
+        before = resident()
+        for theirs, ours in pairs:
+            ours.transport.write(b"x" * 100_000)
+            await until(lambda ours=ours: len(ours.received) == 100_000)
+            ours.received = theirs.received = b""
+        assert resident() - before < len(pairs) * 200_000
+        for pair in pairs:
+            await closed(*pair)
+
+    run_natively(main)
+
+
+def test_all_of_this_holds_where_openssl_can_not_be_found(pytestconfig):
+    here = "test_all_of_this_holds_where_openssl_can_not_be_found"
+    command = [
+        sys.executable,
+        "-c",
+        HIDE_AND_TEST,
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        pytestconfig.inipath,
+    ]
+    command += [f"--rootdir={pytestconfig.rootpath}", __file__, "-k", f"not standard and not {here}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT * 5)
+    assert ended.returncode == 0, ended.stdout

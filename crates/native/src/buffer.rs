@@ -68,15 +68,6 @@ pub fn receive_bytes<'py>(
     Ok(received)
 }
 
-/// Works on such memory of so many bytes. `work` may run Python code.
-pub fn with_scratch<R>(size: usize, work: impl FnOnce(&mut [u8]) -> R) -> R {
-    let mut scratch = SCRATCH.take();
-    grow(&mut scratch, size);
-    let done = work(&mut scratch[..size]);
-    SCRATCH.set(scratch);
-    done
-}
-
 fn grow(scratch: &mut Vec<u8>, size: usize) {
     if scratch.len() < size {
         // Zeros that the system hands out when they are touched.

@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use super::life::Lives;
 use super::socket::{self, Outcome};
 use super::stream::StreamTransport;
-use super::tls::TlsCore;
-use crate::buffer::{receive_bytes, with_scratch};
+use super::tls::{Queue, TlsCore};
+use crate::buffer::receive_bytes;
 use crate::calls;
 use crate::gil::intern;
 
@@ -120,25 +120,19 @@ impl StreamTransport {
     fn read_for_tls(slf: &Bound<'_, Self>, tls: &Bound<'_, TlsCore>) -> PyResult<()> {
         let py = slf.py();
         let fd = slf.get().descriptor(py)?;
-        let (received, taken) = with_scratch(MAX_SIZE, |buffer| {
-            // SAFETY: it is as long as it is said to be.
-            let received = unsafe { socket::receive(fd, buffer.as_mut_ptr(), buffer.len()) };
-            let taken = match received {
-                Outcome::Moved(size) if size > 0 => TlsCore::receive(tls, &buffer[..size]),
-                _ => Ok(()),
-            };
-            (received, taken)
-        });
-        match received {
+        let mut received = Queue::with_room(MAX_SIZE);
+        let room = &mut received.room()[..MAX_SIZE];
+        // SAFETY: it is as long as it is said to be.
+        match unsafe { socket::receive(fd, room.as_mut_ptr(), room.len()) } {
             Outcome::Later => return Ok(()),
             Outcome::Moved(0) => return Self::read_eof(slf),
-            Outcome::Moved(_) => {}
+            Outcome::Moved(size) => received.was_filled(size),
             Outcome::Failed(number) => {
                 let error = socket::os_error(py, number);
                 return Self::fatal_error(slf, error, "Fatal read error on socket transport");
             }
         }
-        let done = taken.and_then(|()| TlsCore::received(tls));
+        let done = TlsCore::receive(tls, received);
         Self::check_protocol(
             slf,
             done,

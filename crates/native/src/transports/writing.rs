@@ -30,6 +30,16 @@ impl StreamTransport {
         Self::write_later(slf)
     }
 
+    /// The same of memory that is used for something else afterwards.
+    pub fn write_bytes(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+        let Some(written) = Self::write_first(slf, "write", data)? else {
+            return Ok(());
+        };
+        let rest = calls::bytes(slf.py(), &data[written..])?;
+        slf.get().buffer.borrow_mut(slf.py()).push(&rest, 0);
+        Self::write_later(slf)
+    }
+
     pub fn write_all_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();

@@ -81,33 +81,6 @@ pub fn write(engine: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Att
     }
 }
 
-/// Hands received bytes to an `ssl.MemoryBIO`, which copies them. No Python code runs meanwhile.
-pub fn receive(incoming: &Bound<'_, PyAny>, bytes: &[u8]) -> PyResult<()> {
-    let py = incoming.py();
-    if !incoming.get_type().is(calls::memory_bio(py)?) {
-        let copy = calls::bytes(py, bytes)?;
-        return incoming
-            .call_method1(intern!(py, "write"), (copy,))
-            .map(drop);
-    }
-    // SAFETY: the view is only read, and nobody keeps it.
-    let view = unsafe { view(py, bytes.as_ptr().cast_mut(), bytes.len(), ffi::PyBUF_READ)? };
-    incoming
-        .call_method1(intern!(py, "write"), (view,))
-        .map(drop)
-}
-
-/// Takes what is to be sent from an `ssl.MemoryBIO`.
-pub fn take<'py>(outgoing: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let taken = outgoing.call_method0(intern!(outgoing.py(), "read"))?;
-    Ok(taken.cast_into()?)
-}
-
-/// How much is in an `ssl.MemoryBIO`.
-pub fn pending(bio: &Bound<'_, PyAny>) -> PyResult<usize> {
-    bio.getattr(intern!(bio.py(), "pending"))?.extract()
-}
-
 /// # Safety
 ///
 /// `place` is valid for what `flags` says for `size` bytes as long as anybody has the view.

@@ -5,7 +5,10 @@
 //! descriptor of a class comes before what is in an instance. It stands between a transport and the application's
 //! protocol, of any kind both; a `StreamTransport` hands it what it receives without a Python object in between.
 
+mod bio;
 mod engine;
+mod memory;
+mod queue;
 mod reading;
 mod records;
 mod transport;
@@ -16,6 +19,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
+use self::memory::MemoryBio;
+pub use self::queue::Queue;
 use self::records::Records;
 pub use self::transport::TlsTransportCore;
 use super::reading::Memory;
@@ -26,8 +31,8 @@ pub struct TlsCore {
     /// The `ssl.SSLObject`, and what does its work.
     ssl_object: GilCell<Option<Py<PyAny>>>,
     engine: GilCell<Option<Py<PyAny>>>,
-    incoming: GilCell<Option<Py<PyAny>>>,
-    outgoing: GilCell<Option<Py<PyAny>>>,
+    incoming: MemoryBio,
+    outgoing: MemoryBio,
     /// The one below.
     transport: GilCell<Option<Py<PyAny>>>,
     /// The application's.
@@ -85,19 +90,18 @@ impl Limits {
 }
 
 impl TlsCore {
-    /// Takes what was received. No Python code runs.
-    pub fn receive(slf: &Bound<'_, Self>, bytes: &[u8]) -> PyResult<()> {
+    /// Takes what was received, and does what is to be done with it.
+    pub fn receive(slf: &Bound<'_, Self>, bytes: Queue) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if let Some(incoming) = this.incoming.bind(py) {
-            engine::receive(&incoming, bytes)?;
-            this.records.borrow_mut(py).follow(bytes);
-        }
-        Ok(())
+        this.records.borrow_mut(py).follow(bytes.as_bytes());
+        this.incoming.append(py, bytes)?;
+        let done = Self::go_on(slf);
+        this.incoming.trim(py);
+        done
     }
 
-    /// Does what is to be done with what was received.
-    pub fn received(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn go_on(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let step = match slf.get().phase.get(py) {
             Phase::Unwrapped => return Ok(()),
@@ -132,8 +136,8 @@ impl TlsCore {
         Self {
             ssl_object: GilCell::new(None),
             engine: GilCell::new(None),
-            incoming: GilCell::new(None),
-            outgoing: GilCell::new(None),
+            incoming: MemoryBio::default(),
+            outgoing: MemoryBio::default(),
             transport: GilCell::new(None),
             protocol: GilCell::new(None),
             is_buffered: GilCell::new(false),
@@ -158,9 +162,10 @@ impl TlsCore {
         let py = slf.py();
         let memory = Memory::get(&slf.getattr(intern!(py, "_ssl_buffer"))?, ffi::PyBUF_SIMPLE)?;
         let bytes = memory.as_bytes();
-        Self::receive(slf, &bytes[..nbytes.min(bytes.len())])?;
+        let mut received = Queue::default();
+        received.push(&bytes[..nbytes.min(bytes.len())]);
         drop(memory);
-        Self::received(slf)
+        Self::receive(slf, received)
     }
 
     fn _do_read(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -191,22 +196,22 @@ impl TlsCore {
 
     #[getter]
     fn _incoming(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.incoming.clone_ref(py)
+        self.incoming.object().clone_ref(py)
     }
 
     #[setter(_incoming)]
-    fn set_incoming(&self, py: Python<'_>, bio: Py<PyAny>) {
-        self.incoming.set(py, Some(bio));
+    fn set_incoming(&self, bio: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.incoming.set(bio)
     }
 
     #[getter]
     fn _outgoing(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.outgoing.clone_ref(py)
+        self.outgoing.object().clone_ref(py)
     }
 
     #[setter(_outgoing)]
-    fn set_outgoing(&self, py: Python<'_>, bio: Py<PyAny>) {
-        self.outgoing.set(py, Some(bio));
+    fn set_outgoing(&self, bio: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.outgoing.set(bio)
     }
 
     #[getter]
@@ -385,8 +390,8 @@ impl TlsCore {
         [
             &self.ssl_object,
             &self.engine,
-            &self.incoming,
-            &self.outgoing,
+            self.incoming.object(),
+            self.outgoing.object(),
             &self.transport,
             &self.protocol,
             &self.state,

@@ -182,17 +182,13 @@ impl TlsCore {
     fn read_into_protocol(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (Some(engine), Some(protocol), Some(incoming)) = (
-            this.engine.bind(py),
-            this.protocol.bind(py),
-            this.incoming.bind(py),
-        ) else {
+        let (Some(engine), Some(protocol)) = (this.engine.bind(py), this.protocol.bind(py)) else {
             return Ok(());
         };
         if this.records.borrow_mut(py).readable().is_none() {
             return Ok(());
         }
-        let hint = calls::size(py, engine::pending(&incoming)?)?;
+        let hint = calls::size(py, this.incoming.pending(py)?)?;
         let buffer = calls::call_user_method(intern!(py, "get_buffer"), [&protocol, &hint])?;
         let memory = Memory::of(&buffer)?;
         drop(buffer);
@@ -232,10 +228,7 @@ impl TlsCore {
     fn control_receiving(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Some(incoming) = this.incoming.bind(py) else {
-            return Ok(());
-        };
-        let size = engine::pending(&incoming)? as isize;
+        let size = this.incoming.pending(py)? as isize;
         let is_paused = this.receiving_is_paused.get(py);
         if this.incoming_limits.get(py).demand_change(size, is_paused) {
             slf.call_method0(intern!(py, "_control_ssl_reading"))?;

@@ -87,22 +87,21 @@ impl TlsCore {
     pub fn send_now(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Some(outgoing) = this.outgoing.bind(py) else {
-            return Ok(());
-        };
         if this.writing_is_paused.get(py) {
-            let waiting = engine::pending(&outgoing)? as isize;
+            this.outgoing.trim(py);
+            let waiting = this.outgoing.pending(py)? as isize;
             return Self::control_protocol(slf, waiting);
         }
         this.gathered.set(py, 0);
-        let data = engine::take(&outgoing)?;
-        if !data.as_bytes().is_empty()
+        let data = this.outgoing.take(py)?;
+        let data = data.as_bytes();
+        if !data.is_empty()
             && let Some(transport) = this.transport.bind(py)
         {
             match transport.cast::<StreamTransport>() {
-                Ok(transport) => StreamTransport::write_now(transport, &data)?,
+                Ok(transport) => StreamTransport::write_bytes(transport, data)?,
                 Err(_) => transport
-                    .call_method1(intern!(py, "write"), (data,))
+                    .call_method1(intern!(py, "write"), (calls::bytes(py, data)?,))
                     .map(drop)?,
             }
         }
