@@ -443,6 +443,50 @@ make_loop().start().evaluate(answer())
     assert running.stderr == ""
 
 
+@pytest.mark.parametrize("flavour", ["standard"], indirect=True)
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12), reason="CPython 3.12 starts no thread any more when atexit functions run"
+)
+@pytest.mark.parametrize("look", ["slow_callback_duration", "call_soon_threadsafe"])
+def test_a_watchdog_that_is_looking_when_the_interpreter_ends_does_not_end_the_process(script, look):
+    # Nothing ends the watchdog of a loop that is opened this late, and it looks through Python: before 3.14 CPython
+    # unwinds the stack of a thread that comes back to it when it has ended.
+    running = script(f"""
+import atexit
+
+class Slow:
+    def __del__(self):
+        ends = time.monotonic() + 0.2
+        while time.monotonic() < ends:
+            sum(range(1000))
+
+class Watched(asyncio.SelectorEventLoop):
+    def __getattribute__(self, name):
+        if name == {look!r} and threading.get_ident() not in threading._active:
+            looking.set()
+            while True:
+                time.sleep(0.001)
+        return super().__getattribute__(name)
+
+async def block():
+    looking.wait()
+
+def use():
+    loop = AsyncioThreadLoop(loop_factory=Watched).start()
+    loop.submit(block)
+    looking.wait()
+    say("looking")
+
+looking = threading.Event()
+atexit.register(use)
+sys.slow = Slow()
+sys.exit(7)
+""")
+    assert running.finish() == 7, running
+    assert running.lines == ["looking"]
+    assert running.stderr == ""
+
+
 def test_threads_that_go_on_submitting_are_refused_and_joined(script):
     running = script("""
 def submit_until_refused():

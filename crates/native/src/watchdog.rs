@@ -1,7 +1,8 @@
 //! The watchdog of one loop: a thread that says what holds the loop while it is held.
 //!
 //! The native loop counts its callbacks, so watching it takes no interpreter until there is something to say. Any
-//! other loop is looked at through Python, from this same thread.
+//! other loop is looked at through Python, from this same thread. That of a loop which is opened when the interpreter exits
+//! already may still be at it when the interpreter ends, hence `call_user`.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -12,6 +13,7 @@ use asyncio_thread_loop_core::watchdog::{Heartbeat, Subject, watch};
 use asyncio_thread_loop_core::{clock, fork};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyFloat;
 
 use crate::calls;
 use crate::event_loop::LoopCore;
@@ -159,13 +161,18 @@ impl Reporter {
             }
             self.was_late = false;
             if still()
-                && let Err(error) = self.report.call1(py, (time.as_secs_f64(),))
+                && let Err(error) = self.tell(py, time)
             {
                 error.write_unraisable(py, None);
             }
             true
         })
         .unwrap_or(true)
+    }
+
+    fn tell(&self, py: Python<'_>, time: Duration) -> PyResult<()> {
+        let time = PyFloat::new(py, time.as_secs_f64());
+        calls::call_user_with(self.report.bind(py), &time).map(drop)
     }
 }
 
@@ -200,7 +207,7 @@ struct LookedAt {
 
 impl LookedAt {
     fn ask<'py, T: FromPyObjectOwned<'py>>(py: Python<'py>, question: &Py<PyAny>) -> Option<T> {
-        let answer = question.bind(py).call0().ok()?;
+        let answer = calls::call_user_plainly(question.bind(py)).ok()?;
         answer.extract().ok()
     }
 }
