@@ -487,6 +487,39 @@ sys.exit(7)
     assert running.stderr == ""
 
 
+@pytest.mark.parametrize("flavour", ["standard"], indirect=True)
+def test_a_thread_that_is_waking_a_loop_when_the_interpreter_ends_does_not_end_the_process(script):
+    running = script("""
+class Slow:
+    def __del__(self):
+        ends = time.monotonic() + 0.2
+        while time.monotonic() < ends:
+            sum(range(1000))
+
+class Wakes(asyncio.SelectorEventLoop):
+    def call_soon_threadsafe(self, *args, **kwargs):
+        if threading.current_thread().name == "caller":
+            waking.set()
+            while True:
+                time.sleep(0.001)
+        return super().call_soon_threadsafe(*args, **kwargs)
+
+def submit():
+    loop.submit(answer)
+
+waking = threading.Event()
+loop = AsyncioThreadLoop(exit_timeout=0.1, loop_factory=Wakes).start()
+threading.Thread(target=submit, name="caller", daemon=True).start()
+waking.wait()
+say("waking")
+sys.slow = Slow()
+sys.exit(7)
+""")
+    assert running.finish() == 7, running
+    assert running.lines == ["waking"]
+    assert "Fatal" not in running.stderr
+
+
 def test_threads_that_go_on_submitting_are_refused_and_joined(script):
     running = script("""
 def submit_until_refused():

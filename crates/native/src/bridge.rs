@@ -411,7 +411,8 @@ impl Drop for Work<'_> {
             return;
         }
         if let Ok(true) = calls::is_fresh(&self.given)
-            && let Err(error) = self.given.call_method0(intern!(self.given.py(), "close"))
+            && let Err(error) =
+                calls::call_user_method(intern!(self.given.py(), "close"), [&self.given])
         {
             error.write_unraisable(self.given.py(), Some(&self.given));
         }

@@ -190,8 +190,8 @@ impl Portal {
         let py = slf.py();
         let drain = slf.getattr(intern!(py, "_drain"))?;
         let wake = || {
-            self.event_loop
-                .call_method1(py, intern!(py, "call_soon_threadsafe"), (&drain,))
+            let name = intern!(py, "call_soon_threadsafe");
+            calls::call_user_method(name, [self.event_loop.bind(py), &drain])
         };
         let interrupt = match self.inbox.push(start) {
             Err(_) => return Err(closed()),
@@ -252,11 +252,10 @@ impl Portal {
             },
         );
         if let Err(error) = begun {
-            let ended = coroutine
-                .call_method0(py, intern!(py, "close"))
-                .and_then(|_| {
-                    FutureCore::finish(&future, End::Error(error.into_value(py).into_any()))
-                });
+            let closed = calls::call_user_method(intern!(py, "close"), [coroutine.bind(py)]);
+            let ended = closed.and_then(|_| {
+                FutureCore::finish(&future, End::Error(error.into_value(py).into_any()))
+            });
             if let Err(error) = ended {
                 error.write_unraisable(py, Some(&future));
             }
@@ -288,7 +287,7 @@ impl Portal {
         }
         // A task factory need not know about contexts.
         let create = event_loop.getattr(intern!(py, "create_task"))?;
-        context.call_method1(intern!(py, "run"), (create, coroutine))
+        calls::call_user_method(intern!(py, "run"), [context, &create, coroutine])
     }
 
     /// Whether tasks of this loop can take their first step while they are made.
@@ -401,11 +400,11 @@ impl Portal {
             return Ok(false);
         }
         let call = PyTuple::new(py, [&[cancel], args].concat())?;
-        match self
+        let call_soon = self
             .event_loop
             .bind(py)
-            .call_method1(intern!(py, "call_soon_threadsafe"), call)
-        {
+            .getattr(intern!(py, "call_soon_threadsafe"))?;
+        match calls::call_user(&call_soon, &call, None) {
             Ok(_) => Ok(true),
             // A loop that has been closed meanwhile ends the future itself.
             Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(false),

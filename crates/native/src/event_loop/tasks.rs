@@ -25,9 +25,8 @@ pub fn create_task<'py>(
         // A factory has its own ideas of what it takes, and in debug mode a task remembers where it was made.
         let args = std::iter::once(event_loop.clone().into_any()).chain(args);
         let args = PyTuple::new(py, args.collect::<Vec<_>>())?;
-        return calls::standard_loop(py)?
-            .getattr(intern!(py, "create_task"))?
-            .call(args, options);
+        let create = calls::standard_loop(py)?.getattr(intern!(py, "create_task"))?;
+        return calls::call_user(&create, &args, options);
     }
     this.check_closed(py)?;
     let options = match options {
@@ -37,7 +36,7 @@ pub fn create_task<'py>(
     options.set_item(name, event_loop)?;
     // Looked up each time, as the standard loop does: a program may have put another class there.
     let class = calls::asyncio_tasks(py)?.getattr(intern!(py, "Task"))?;
-    class.call(args, Some(&options))
+    calls::call_user(&class, args, Some(&options))
 }
 
 pub fn create_future<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {

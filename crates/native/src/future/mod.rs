@@ -156,7 +156,7 @@ impl FutureCore {
         if self.outcome.state() == State::Pending
             && let Some(coroutine) = self.work.take(py)
         {
-            coroutine.call_method0(py, intern!(py, "close"))?;
+            calls::call_user_method(intern!(py, "close"), [coroutine.bind(py)])?;
         }
         Ok(())
     }
@@ -301,7 +301,9 @@ impl FutureCore {
         // A signal handler may raise in the middle of it. The future has ended all the same.
         let notified = guard.notify_and_release();
         let closed = match this.work.bind(py) {
-            Some(coroutine) => coroutine.call_method0(intern!(py, "close")).map(drop),
+            Some(coroutine) => {
+                calls::call_user_method(intern!(py, "close"), [&coroutine]).map(drop)
+            }
             None => Ok(()),
         };
         let called = Self::ended(slf, wakes);
