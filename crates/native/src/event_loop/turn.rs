@@ -308,10 +308,9 @@ impl LoopCore {
                 object
             };
             let logger = py.import("asyncio.base_events")?.getattr("logger")?;
-            logger.call_method1(
-                intern!(py, "warning"),
-                ("Executing %s took %.3f seconds", what, took),
-            )?;
+            let tell = logger.getattr(intern!(py, "warning"))?;
+            let args = ("Executing %s took %.3f seconds", what, took).into_pyobject(py)?;
+            calls::call_user(&tell, &args, None)?;
         }
         Ok(())
     }

@@ -165,7 +165,7 @@ impl FutureCore {
             extra.waiters.as_ref().map(|waiters| waiters.clone_ref(py))
         });
         for waiter in waiters.iter().flat_map(|waiters| waiters.bind(py).iter()) {
-            if let Err(error) = waiter.call_method1(method, (slf,)) {
+            if let Err(error) = calls::call_user_method(method, [&waiter, slf.as_any()]) {
                 error.write_unraisable(py, Some(slf));
             }
         }
@@ -234,12 +234,9 @@ pub(super) fn call_back(
     let log = || -> PyResult<()> {
         let options = PyDict::new(py);
         options.set_item("exc_info", error.value(py))?;
-        calls::futures_logger(py)?.call_method(
-            intern!(py, "error"),
-            ("exception calling callback for %r", future),
-            Some(&options),
-        )?;
-        Ok(())
+        let tell = calls::futures_logger(py)?.getattr(intern!(py, "error"))?;
+        let args = ("exception calling callback for %r", future).into_pyobject(py)?;
+        calls::call_user(&tell, &args, Some(&options)).map(drop)
     };
     if let Err(trouble) = log() {
         trouble.write_unraisable(py, Some(future));

@@ -12,7 +12,6 @@ pub mod wait;
 use std::os::fd::RawFd;
 
 use libc::{AF_INET, AF_INET6};
-use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -42,7 +41,7 @@ pub fn receive<'py>(
             let received = system::receive(fd, memory.as_mut_slice())?;
             received.map(|count| memory.shrink(count)).transpose()?
         }
-        _ => attempt(socket, intern!(py, "recv"), (size,))?,
+        _ => attempt(socket, intern!(py, "recv"), &[size])?,
     };
     received.map_or_else(|| Wait::begin(event_loop, socket, Read), Ok)
 }
@@ -63,7 +62,7 @@ pub fn receive_into<'py>(
             let received = system::receive(fd, memory.as_mut_slice())?;
             received.map(|count| number(py, count)).transpose()?
         }
-        _ => attempt(socket, intern!(py, "recv_into"), (buffer,))?,
+        _ => attempt(socket, intern!(py, "recv_into"), &[buffer])?,
     };
     received.map_or_else(|| Wait::begin(event_loop, socket, Read), Ok)
 }
@@ -85,7 +84,7 @@ pub fn receive_from<'py>(
             });
             received.transpose()?
         }
-        _ => attempt(socket, intern!(py, "recvfrom"), (size,))?,
+        _ => attempt(socket, intern!(py, "recvfrom"), &[size])?,
     };
     received.map_or_else(|| Wait::begin(event_loop, socket, Read), Ok)
 }
@@ -114,7 +113,7 @@ pub fn receive_from_into<'py>(
             });
             received.transpose()?
         }
-        _ => attempt(socket, intern!(py, "recvfrom_into"), (buffer, size))?,
+        _ => attempt(socket, intern!(py, "recvfrom_into"), &[buffer, size])?,
     };
     received.map_or_else(|| Wait::begin(event_loop, socket, Read), Ok)
 }
@@ -142,7 +141,7 @@ pub fn send<'py>(
                 0 => data.clone(),
                 _ => data.get_item(PySlice::new(py, done as isize, isize::MAX, 1))?,
             };
-            let sent = attempt(socket, intern!(py, "send"), (rest,))?;
+            let sent = attempt(socket, intern!(py, "send"), &[&rest])?;
             let sent = sent.map(|sent| sent.extract::<usize>()).transpose()?;
             (sent, data.len()?)
         }
@@ -173,7 +172,7 @@ pub fn send_to<'py>(
             let sent = system::send_to(fd, memory.as_bytes(), &to)?;
             sent.map(|count| number(py, count)).transpose()?
         }
-        _ => attempt(socket, intern!(py, "sendto"), (data, address))?,
+        _ => attempt(socket, intern!(py, "sendto"), &[data, address])?,
     };
     sent.map_or_else(|| Wait::begin(event_loop, socket, Write), Ok)
 }
@@ -186,7 +185,7 @@ pub fn accept<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = socket.py();
     check(event_loop, socket)?;
-    match attempt(socket, intern!(py, "accept"), ())? {
+    match attempt(socket, intern!(py, "accept"), &[])? {
         Some(accepted) => {
             let (connection, address) =
                 accepted.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
@@ -217,7 +216,7 @@ pub fn connect<'py>(
     address: &Bound<'py, PyAny>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let connect = intern!(socket.py(), "connect");
-    match attempt(socket, connect, (address,))? {
+    match attempt(socket, connect, &[address])? {
         Some(_) => Ok(None),
         None => Wait::begin_after(event_loop, socket, Write, 0, false).map(Some),
     }
@@ -280,10 +279,12 @@ fn check(event_loop: &Bound<'_, LoopCore>, socket: &Bound<'_, PyAny>) -> PyResul
 fn attempt<'py>(
     socket: &Bound<'py, PyAny>,
     method: &Bound<'py, PyString>,
-    args: impl PyCallArgs<'py>,
+    args: &[&Bound<'py, PyAny>],
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    match socket.call_method1(method, args) {
-        Err(error) if would_block(socket.py(), &error) => Ok(None),
+    let py = socket.py();
+    let args = PyTuple::new(py, args)?;
+    match calls::call_user(&socket.getattr(method)?, &args, None) {
+        Err(error) if would_block(py, &error) => Ok(None),
         returned => returned.map(Some),
     }
 }

@@ -195,7 +195,9 @@ impl DatagramTransport {
             return Ok(system::send_to(fd, data, &address)?.is_some());
         }
         // A name to be looked up, a path, or what no address is.
-        match socket.call_method1(intern!(py, "sendto"), (object, to)) {
+        let none = py.None().into_bound(py);
+        let args = [&socket, object, to.unwrap_or(&none)];
+        match calls::call_user_method(intern!(py, "sendto"), args) {
             Err(error) if would_block(py, &error) => Ok(false),
             sent => sent.map(|_| true),
         }

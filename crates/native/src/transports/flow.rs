@@ -115,7 +115,6 @@ fn tell<T: Lives>(
     context.set_item("exception", error.value(py))?;
     context.set_item("transport", transport)?;
     context.set_item("protocol", protocol)?;
-    event_loop
-        .call_method1(intern!(py, "call_exception_handler"), (context,))
-        .map(drop)
+    let handler = intern!(py, "call_exception_handler");
+    calls::call_user_method(handler, [event_loop.as_any(), context.as_any()]).map(drop)
 }

@@ -143,7 +143,7 @@ impl Listener {
         };
         run_in_context(&context, || {
             let accept = event_loop.getattr(intern!(py, "_accept_connection"))?;
-            accept.call1(args)
+            calls::call_user(&accept, &args, None)
         })
     }
 
