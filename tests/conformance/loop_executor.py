@@ -8,6 +8,7 @@ import asyncio
 import concurrent.futures
 import concurrent.futures._base
 import itertools
+import os
 import threading
 import unittest.mock
 import weakref
@@ -113,6 +114,11 @@ def _finish_all():
 
 # A thread pool waits for what was submitted when the interpreter exits, an `AsyncioThreadLoop` cancels it.
 threading._register_atexit(_finish_all)
+
+# A forked child has nothing to wait for. A pool's own exit takes none of its locks there, but its `shutdown` does, and
+# for ever if a thread was in the middle of `submit`: it holds one while it waits for the fork to be over.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_executors.clear)
 
 
 def install(loop):

@@ -1,6 +1,10 @@
 """CPython's own tests of `concurrent.futures` hold for the futures of this library."""
 
+import os
+import sys
+
 import pytest
+from contract.harness import Script
 
 from .cpython_tests import why_skipped
 from .futures import LIMIT, modules_with_tests, run
@@ -18,3 +22,26 @@ if not MODULES:
 def test_futures_pass_the_tests_of_cpython(module, loop):
     report = run(module, loop)
     assert not report.trouble, report.trouble
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_child_forked_in_the_middle_of_a_submit_ends():
+    script = Script(
+        f"""
+import multiprocessing
+
+sys.path[:] = {sys.path!r}
+from {__package__}.loop_executor import LoopExecutor
+
+with LoopExecutor(1) as executor:
+    with executor._workers._shutdown_lock:  # which `submit` holds
+        child = multiprocessing.get_context("fork").Process(target=int)
+        child.start()
+    child.join()
+sys.exit(child.exitcode)
+"""
+    )
+    try:
+        assert script.finish() == 0, script
+    finally:
+        script.kill()
