@@ -6,6 +6,7 @@ import gc
 import logging
 import pickle
 import re
+import sys
 import threading
 import weakref
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, InvalidStateError
@@ -46,6 +47,47 @@ def test_result_and_exception_agree(loop):
     with pytest.raises(ZeroDivisionError) as caught:
         bad.result()
     assert caught.value is error
+
+
+def test_a_result_is_left_alone_by_whoever_still_takes_it_for_work(loop):
+    class Result:
+        def __init__(self):
+            self.touched = []
+
+        def cancel(self):
+            self.touched.append("cancelled")
+
+        def close(self):
+            self.touched.append("closed")
+
+    async def work():
+        return Result()
+
+    future = loop.submit(work)
+    result = future.result(WAIT)
+    assert not future.cancel()
+    assert not future.cancel_and_wait(WAIT)
+    assert future.result() is result
+    assert result.touched == []
+
+
+def test_where_work_came_from_is_known_whatever_was_asked_of_its_future(loop, gate):
+    async def fail_late():
+        await wait_for(gate)
+        raise ZeroDivisionError
+
+    future = loop.submit(fail_late)
+    line = sys._getframe().f_lineno - 1
+    future.add_done_callback(lambda future: None)
+    assert concurrent.futures.wait([future], timeout=0).not_done == {future}
+    gate.set()
+    notes = future.exception(WAIT).__notes__
+    assert [note for note in notes if f'"{__file__}", line {line}, in' in note]
+
+
+def test_a_future_is_small():
+    # Before CPython 3.12 the reference to its weak references lies in the object and isn't shared with its attributes.
+    assert sys.getsizeof(Future()) <= (96 if sys.version_info >= (3, 12) else 104)
 
 
 def test_many_threads_may_wait_for_one_future(loop, gate):

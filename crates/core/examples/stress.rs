@@ -9,13 +9,19 @@ use asyncio_thread_loop_core::inbox::{Closed, Inbox};
 use asyncio_thread_loop_core::outcome::{Outcome, State, Wakes};
 use asyncio_thread_loop_core::parking::{Parked, Parker, Unparker, with_current};
 use std::ops::AddAssign;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Instant;
 
 struct Call {
     input: Box<usize>,
-    outcome: Arc<Outcome<Box<usize>>>,
+    answer: Arc<Answer>,
+}
+
+#[derive(Default)]
+struct Answer {
+    outcome: Outcome,
+    value: OnceLock<Box<usize>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -86,16 +92,22 @@ fn run(inbox: &Inbox<Call, Unparker>, parker: &Parker, enough: usize) {
         inbox.drain(&mut jobs);
         seen += jobs.len();
         let mut wakes = Wakes::none();
-        for Call { input, outcome } in jobs.drain(..) {
+        for Call { input, answer } in jobs.drain(..) {
+            let Answer { outcome, value } = &*answer;
             match outcome.start() {
-                Ok(()) => wakes.append(outcome.settle(Box::new(*input * 2)).unwrap()),
+                Ok(()) => wakes.append(
+                    outcome
+                        .settle(|| value.set(Box::new(*input * 2)).unwrap())
+                        .unwrap(),
+                ),
                 Err(State::Cancelled) => assert!(outcome.notify_cancelled()),
                 Err(state) => unreachable!("{state:?} before it began"),
             }
         }
         wakes.fire();
     }
-    for Call { outcome, .. } in inbox.close() {
+    for Call { answer, .. } in inbox.close() {
+        let outcome = &answer.outcome;
         // Refused after all; the caller has cancelled it already or learns it this way.
         match outcome.settle_cancelled() {
             Ok(wakes) => wakes.fire(),
@@ -108,10 +120,11 @@ fn run(inbox: &Inbox<Call, Unparker>, parker: &Parker, enough: usize) {
 fn call(inbox: &Inbox<Call, Unparker>, calls: usize) -> Ledger {
     let mut ledger = Ledger::default();
     for number in 0..calls {
-        let outcome = Arc::new(Outcome::new());
+        let answer = Arc::new(Answer::default());
+        let outcome = &answer.outcome;
         let pushed = inbox.push(Call {
             input: Box::new(number),
-            outcome: outcome.clone(),
+            answer: answer.clone(),
         });
         match pushed {
             Ok(bell) => bell.iter().for_each(Unparker::unpark),
@@ -132,8 +145,7 @@ fn call(inbox: &Inbox<Call, Unparker>, calls: usize) -> Ledger {
         while with_current(|parker| outcome.wait(parker, None)) != Parked::Notified {}
         match outcome.state() {
             State::Finished => {
-                assert_eq!(outcome.read(|answer| **answer), Some(number * 2));
-                assert_eq!(outcome.clear().as_deref(), Some(&(number * 2)));
+                assert_eq!(answer.value.get().map(|value| **value), Some(number * 2));
                 ledger.answered += 1;
             }
             State::CancelledAndNotified => ledger.refused += 1,

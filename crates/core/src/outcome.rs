@@ -1,17 +1,19 @@
 //! One result, set once, seen by every waiter.
 //!
-//! The state of a `concurrent.futures.Future` and the threads that wait for it, in 32 bytes for a
-//! pointer-sized value. Whoever settles an outcome gets its waiters as [`Wakes`] and chooses when
-//! to wake them; dropping the `Wakes` wakes them too, so no waiter is forgotten.
-//! No code of `T` runs under the lock, its `Drop` included; only [`Outcome::read`]'s closure does.
+//! The state of a `concurrent.futures.Future` and the threads that wait for it, in 16 bytes. The
+//! value lies with the owner, which stores it while it settles the outcome ([`Outcome::settle`]):
+//! exactly one does, and who sees the new state sees the value. Whoever settles an outcome gets its
+//! waiters as [`Wakes`] and chooses when to wake them; dropping the `Wakes` wakes them too, so no
+//! waiter is forgotten.
 
 use crate::parking::{Parked, Parker, Unparker};
-use crate::sync::Mutex;
 use crate::sync::atomic::{
     AtomicU8, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
+use crate::sync::{Mutex, UnsafeCell};
 use std::fmt;
+use std::mem;
 use std::time::Instant;
 
 /// How far an outcome is.
@@ -26,7 +28,7 @@ pub enum State {
     Cancelled,
     /// Cancelled, and everybody knows.
     CancelledAndNotified,
-    /// There is, or was, a value.
+    /// There is a value.
     Finished,
 }
 
@@ -48,18 +50,18 @@ impl State {
 }
 
 /// One result, set once, seen by every waiter.
-pub struct Outcome<T> {
+pub struct Outcome {
     /// A [`State`]. Written only under the lock, read without it.
     state: AtomicU8,
+    /// Guards what is beside it: around that it would take a word of its own.
+    lock: Mutex<()>,
     /// A number for the owner, where there would be padding.
     pub note: AtomicU32,
-    inner: Mutex<Inner<T>>,
+    waiters: UnsafeCell<Waiters>,
 }
 
-struct Inner<T> {
-    waiters: Waiters,
-    value: Option<T>,
-}
+// SAFETY: `waiters` is touched by one thread at a time (see `locked`), and is `Send`, or an outcome would not be.
+unsafe impl Sync for Outcome {}
 
 /// A subscription, to be given back with [`Outcome::unsubscribe`].
 ///
@@ -68,16 +70,14 @@ struct Inner<T> {
 #[derive(Debug)]
 pub struct Ticket(usize);
 
-impl<T> Outcome<T> {
+impl Outcome {
     /// A pending outcome.
     pub fn new() -> Self {
         Self {
             state: AtomicU8::new(State::Pending as u8),
+            lock: Mutex::new(()),
             note: AtomicU32::new(0),
-            inner: Mutex::new(Inner {
-                waiters: Waiters::default(),
-                value: None,
-            }),
+            waiters: UnsafeCell::new(Waiters::default()),
         }
     }
 
@@ -110,7 +110,7 @@ impl<T> Outcome<T> {
         self.advance(
             |from| from == State::Pending,
             State::Cancelled,
-            Inner::take_waiters,
+            Waiters::take,
         )
     }
 
@@ -124,25 +124,27 @@ impl<T> Outcome<T> {
         .is_ok()
     }
 
-    /// `Pending` or `Running` → `Finished`, with this value.
+    /// `Pending` or `Running` → `Finished`. `store` puts the value in its place before the new state
+    /// can be seen, and is called only if there is one.
+    ///
+    /// It is called under the lock: it may move something, and nothing that could come back to this
+    /// outcome. What it holds is dropped without the lock.
     ///
     /// # Errors
     ///
-    /// The value back, if the outcome was done already.
-    pub fn settle(&self, value: T) -> Result<Wakes, T> {
-        let mut value = Some(value);
-        let settled = self.advance(
+    /// The state found, if the outcome was done already.
+    pub fn settle(&self, store: impl FnOnce()) -> Result<Wakes, State> {
+        let mut store = Some(store);
+        self.advance(
             |from| !from.is_done(),
             State::Finished,
-            |inner| {
-                inner.value = value.take();
-                inner.take_waiters()
+            |waiters| {
+                if let Some(store) = store.take() {
+                    store();
+                }
+                waiters.take()
             },
-        );
-        match value {
-            None => Ok(settled.unwrap_or_else(|_| Wakes::none())),
-            Some(value) => Err(value),
-        }
+        )
     }
 
     /// `Pending` or `Running` → `CancelledAndNotified`: the work itself ended by cancellation.
@@ -154,21 +156,8 @@ impl<T> Outcome<T> {
         self.advance(
             |from| !from.is_done(),
             State::CancelledAndNotified,
-            Inner::take_waiters,
+            Waiters::take,
         )
-    }
-
-    /// Looks at the value: `Some` once it is `Finished` and not cleared.
-    ///
-    /// `f` runs under the lock: it may copy or count a reference, and nothing that could come
-    /// back to this outcome.
-    pub fn read<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
-        self.inner.lock().value.as_ref().map(f)
-    }
-
-    /// Takes the value out, for a garbage collector that breaks a cycle. The state stays.
-    pub fn clear(&self) -> Option<T> {
-        self.inner.lock().value.take()
     }
 
     /// Has `waiter` woken when the outcome is done. None if it is done already.
@@ -176,27 +165,25 @@ impl<T> Outcome<T> {
     /// The caller looks at the state after every wake-up; see [`parking`](crate::parking).
     pub fn subscribe(&self, waiter: Unparker) -> Option<Ticket> {
         let ticket = Ticket(waiter.name());
-        let mut inner = self.inner.lock();
-        // ORDERING: Relaxed, the state is only written under this lock.
-        if State::from_u8(self.state.load(Relaxed)).is_done() {
-            return None;
-        }
-        inner.waiters.push(waiter);
-        Some(ticket)
+        self.locked(|waiters| {
+            // ORDERING: Relaxed, the state is only written under this lock.
+            if State::from_u8(self.state.load(Relaxed)).is_done() {
+                return None;
+            }
+            waiters.push(waiter);
+            Some(ticket)
+        })
     }
 
     /// Ends a subscription. A wake-up already under way may still arrive, as a stale token.
     pub fn unsubscribe(&self, ticket: Ticket) {
-        let removed = self.inner.lock().waiters.remove(&ticket);
+        let removed = self.locked(|waiters| waiters.remove(&ticket));
         drop(removed); // without the lock
     }
 
     /// The threads that wait, by the numbers their parkers carry.
     pub fn waiting(&self) -> Vec<u64> {
-        let inner = self.inner.lock();
-        let nodes =
-            std::iter::successors(inner.waiters.first.as_deref(), |node| node.next.as_deref());
-        nodes.map(|node| node.waiter.thread()).collect()
+        self.locked(|waiters| waiters.iter().map(Unparker::thread).collect())
     }
 
     /// Waits on this thread's `parker` until done (`Notified`), the deadline or a signal.
@@ -222,39 +209,40 @@ impl<T> Outcome<T> {
         &self,
         allowed: impl FnOnce(State) -> bool,
         to: State,
-        then: impl FnOnce(&mut Inner<T>) -> R,
+        then: impl FnOnce(&mut Waiters) -> R,
     ) -> Result<R, State> {
-        let mut inner = self.inner.lock();
-        // ORDERING: Relaxed, the state is only written under this lock.
-        let from = State::from_u8(self.state.load(Relaxed));
-        if !allowed(from) {
-            return Err(from);
-        }
-        let result = then(&mut inner);
-        // ORDERING: Release pairs with Acquire in `state`: what was done before is seen by a
-        // thread that reads the new state without the lock.
-        self.state.store(to as u8, Release);
-        Ok(result)
+        self.locked(|waiters| {
+            // ORDERING: Relaxed, the state is only written under this lock.
+            let from = State::from_u8(self.state.load(Relaxed));
+            if !allowed(from) {
+                return Err(from);
+            }
+            let result = then(waiters);
+            // ORDERING: Release pairs with Acquire in `state`: what was done before is seen by a
+            // thread that reads the new state without the lock.
+            self.state.store(to as u8, Release);
+            Ok(result)
+        })
+    }
+
+    fn locked<R>(&self, work: impl FnOnce(&mut Waiters) -> R) -> R {
+        let _held = self.lock.lock();
+        // SAFETY: nothing else touches them, and this thread holds the lock, which nobody, itself
+        // included, gets a second time meanwhile.
+        self.waiters
+            .with_mut(|waiters| work(unsafe { &mut *waiters }))
     }
 }
 
-impl<T> Default for Outcome<T> {
+impl Default for Outcome {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> fmt::Debug for Outcome<T> {
+impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Outcome").field(&self.state()).finish()
-    }
-}
-
-impl<T> Inner<T> {
-    fn take_waiters(&mut self) -> Wakes {
-        Wakes {
-            waiters: std::mem::take(&mut self.waiters),
-        }
     }
 }
 
@@ -322,6 +310,17 @@ struct Node {
 }
 
 impl Waiters {
+    fn take(&mut self) -> Wakes {
+        Wakes {
+            waiters: mem::take(self),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Unparker> {
+        let nodes = std::iter::successors(self.first.as_deref(), |node| node.next.as_deref());
+        nodes.map(|node| &node.waiter)
+    }
+
     fn push(&mut self, waiter: Unparker) {
         self.put(Box::new(Node { waiter, next: None }));
     }

@@ -1,6 +1,6 @@
-//! Atomics, locks and thread locals, from one place: the real ones, or those of an explorer of interleavings: loom,
-//! which tries every one, or shuttle, which tries many at random. All wear the same face here, so no protocol knows
-//! which it got.
+//! Atomics, locks, cells and thread locals, from one place: the real ones, or those of an explorer of interleavings:
+//! loom, which tries every one, or shuttle, which tries many at random. All wear the same face here, so no protocol
+//! knows which it got.
 
 #[cfg(not(any(atl_loom, atl_shuttle)))]
 mod real {
@@ -74,6 +74,26 @@ pub(crate) mod model {
     }
 }
 
+/// A cell with the face of loom's, which sees an access that nothing orders. (shuttle has none.)
+#[cfg(not(atl_loom))]
+mod cell {
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn with_mut<R>(&self, work: impl FnOnce(*mut T) -> R) -> R {
+            work(self.0.get())
+        }
+    }
+}
+
+#[cfg(not(atl_loom))]
+pub(crate) use cell::UnsafeCell;
+#[cfg(atl_loom)]
+pub(crate) use loom::cell::UnsafeCell;
 #[cfg(any(atl_loom, atl_shuttle))]
 pub(crate) use model::*;
 #[cfg(not(any(atl_loom, atl_shuttle)))]

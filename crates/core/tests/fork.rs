@@ -4,7 +4,7 @@
 
 use asyncio_thread_loop_core::fork::{epoch, watch};
 use asyncio_thread_loop_core::inbox::Inbox;
-use asyncio_thread_loop_core::outcome::{Outcome, Wakes};
+use asyncio_thread_loop_core::outcome::{Outcome, State, Wakes};
 use asyncio_thread_loop_core::parking::{Parked, Parker, Unparker, with_current};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -49,7 +49,7 @@ fn a_child_can_use_what_it_inherited_and_start_anew_whichever_moment_it_was_fork
     watch();
     let outer = Arc::new(Mutex::new(()));
     let inbox = Arc::new(Inbox::<u32, Unparker>::new());
-    let outcomes: Arc<Vec<Outcome<u32>>> = Arc::new((0..64).map(|_| Outcome::new()).collect());
+    let outcomes: Arc<Vec<Outcome>> = Arc::new((0..64).map(|_| Outcome::new()).collect());
     let stop = Arc::new(AtomicBool::new(false));
     let busy: Vec<_> = (0..3)
         .map(|number| {
@@ -69,7 +69,7 @@ fn a_child_can_use_what_it_inherited_and_start_anew_whichever_moment_it_was_fork
                                 ticket.into_iter().for_each(|it| outcome.unsubscribe(it));
                             });
                         }
-                        wakes.append(Outcome::<u32>::new().settle(1).unwrap());
+                        wakes.append(Outcome::new().settle(|| ()).unwrap());
                     }
                     jobs.clear();
                     wakes.fire();
@@ -83,7 +83,9 @@ fn a_child_can_use_what_it_inherited_and_start_anew_whichever_moment_it_was_fork
             // SAFETY: a child that hangs is killed, and the test sees it.
             unsafe { libc::alarm(20) };
             let left = inbox.close().len();
-            let settled = outcomes.iter().filter(|outcome| outcome.settle(7).is_ok());
+            let settled = outcomes
+                .iter()
+                .filter(|outcome| outcome.settle(|| ()).is_ok());
             i32::from(left > 1 || settled.count() != 64 || !starts_anew())
         });
         drop(held);
@@ -97,7 +99,7 @@ fn a_child_can_use_what_it_inherited_and_start_anew_whichever_moment_it_was_fork
 
 /// A call to a loop of the child's own.
 fn starts_anew() -> bool {
-    let inbox = Arc::new(Inbox::<Arc<Outcome<u32>>, Unparker>::new());
+    let inbox = Arc::new(Inbox::<Arc<Outcome>, Unparker>::new());
     let outcome = Arc::new(Outcome::new());
     let the_loop = {
         let inbox = inbox.clone();
@@ -111,11 +113,12 @@ fn starts_anew() -> bool {
                 }
                 inbox.drain(&mut jobs);
             }
-            jobs.iter().for_each(|job| job.settle(42).unwrap().fire());
+            jobs.iter()
+                .for_each(|job| job.settle(|| ()).unwrap().fire());
         })
     };
     let bell = inbox.push(outcome.clone()).unwrap();
     bell.iter().for_each(Unparker::unpark);
     let waited = with_current(|parker| outcome.wait(parker, None));
-    the_loop.join().is_ok() && waited == Parked::Notified && outcome.read(|it| *it) == Some(42)
+    the_loop.join().is_ok() && waited == Parked::Notified && outcome.state() == State::Finished
 }

@@ -9,9 +9,10 @@
 #![cfg(atl_loom)]
 
 use asyncio_thread_loop_core::inbox::{Closed, Inbox};
-use asyncio_thread_loop_core::outcome::{Outcome, State};
+use asyncio_thread_loop_core::outcome::{Outcome, State, Wakes};
 use asyncio_thread_loop_core::parking::{Parked, Parker, Unparker, with_current};
 use asyncio_thread_loop_core::watchdog::Heartbeat;
+use loom::cell::UnsafeCell;
 use loom::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -140,24 +141,55 @@ fn a_push_that_races_with_closing_is_either_handed_over_or_refused() {
     });
 }
 
+/// An outcome and, beside it, its value. loom sees two that touch the value at once.
+struct Answer {
+    outcome: Outcome,
+    value: UnsafeCell<u32>,
+}
+
+// SAFETY: the value is written while the outcome is settled and read after, or loom tells.
+unsafe impl Sync for Answer {}
+
+impl Answer {
+    fn new() -> Self {
+        Self {
+            outcome: Outcome::new(),
+            value: UnsafeCell::new(0),
+        }
+    }
+
+    fn settle(&self, value: u32) -> Result<Wakes, State> {
+        let store = |place: *mut u32| {
+            // SAFETY: nobody else touches it, see above.
+            unsafe { *place = value };
+        };
+        self.outcome.settle(|| self.value.with_mut(store))
+    }
+
+    fn value(&self) -> u32 {
+        // SAFETY: as above.
+        self.value.with(|place| unsafe { *place })
+    }
+}
+
 #[test]
 fn a_waiter_sees_the_value_and_everything_before_it() {
     loom::model(|| {
-        let outcome = Arc::new(Outcome::new());
+        let answer = Arc::new(Answer::new());
         let before = Arc::new(AtomicU32::new(0));
         let setter = {
-            let (outcome, before) = (outcome.clone(), before.clone());
+            let (answer, before) = (answer.clone(), before.clone());
             thread::spawn(move || {
                 before.store(7, Relaxed);
-                outcome.start().unwrap();
-                outcome.settle(42).unwrap().fire();
+                answer.outcome.start().unwrap();
+                answer.settle(42).unwrap().fire();
             })
         };
-        let parked = with_current(|parker| outcome.wait(parker, None));
+        let parked = with_current(|parker| answer.outcome.wait(parker, None));
         assert_eq!(parked, Parked::Notified);
-        assert_eq!(outcome.state(), State::Finished);
+        assert_eq!(answer.outcome.state(), State::Finished);
         assert_eq!(before.load(Relaxed), 7);
-        assert_eq!(outcome.read(|value| *value), Some(42));
+        assert_eq!(answer.value(), 42);
         setter.join().unwrap();
     });
 }
@@ -165,20 +197,21 @@ fn a_waiter_sees_the_value_and_everything_before_it() {
 #[test]
 fn a_state_seen_without_the_lock_shows_everything_before_it() {
     loom::model(|| {
-        let outcome = Arc::new(Outcome::new());
+        let answer = Arc::new(Answer::new());
         let before = Arc::new(AtomicU32::new(0));
         // The reader is the thread that starts second: the other way round loom does not try
         // the reads that would show a missing Release in the settling thread.
         let reader = {
-            let (outcome, before) = (outcome.clone(), before.clone());
+            let (answer, before) = (answer.clone(), before.clone());
             thread::spawn(move || {
-                if outcome.is_done() {
+                if answer.outcome.is_done() {
                     assert_eq!(before.load(Relaxed), 7);
+                    assert_eq!(answer.value(), 42);
                 }
             })
         };
         before.store(7, Relaxed);
-        outcome.settle(()).unwrap().fire();
+        answer.settle(42).unwrap().fire();
         reader.join().unwrap();
     });
 }
@@ -186,15 +219,16 @@ fn a_state_seen_without_the_lock_shows_everything_before_it() {
 #[test]
 fn many_waiters_are_all_woken() {
     model_of_three(|| {
-        let outcome = Arc::new(Outcome::new());
+        let answer = Arc::new(Answer::new());
         let waiters = [(); 2].map(|()| {
-            let outcome = outcome.clone();
+            let answer = answer.clone();
             thread::spawn(move || {
-                assert_eq!(outcome.wait(&Parker::new(), None), Parked::Notified);
-                assert_eq!(outcome.read(|value| *value), Some(42));
+                let parked = answer.outcome.wait(&Parker::new(), None);
+                assert_eq!(parked, Parked::Notified);
+                assert_eq!(answer.value(), 42);
             })
         });
-        outcome.settle(42).unwrap().fire();
+        answer.settle(42).unwrap().fire();
         for waiter in waiters {
             waiter.join().unwrap();
         }
@@ -208,7 +242,7 @@ fn the_outcome_may_be_gone_before_its_waiters_are_woken() {
         let setter = {
             let outcome = outcome.clone();
             thread::spawn(move || {
-                let wakes = outcome.settle(()).unwrap();
+                let wakes = outcome.settle(|| ()).unwrap();
                 drop(outcome);
                 wakes.fire();
             })
@@ -222,28 +256,44 @@ fn the_outcome_may_be_gone_before_its_waiters_are_woken() {
 #[test]
 fn of_a_cancel_and_a_settle_exactly_one_wins() {
     model_of_three(|| {
-        let outcome = Arc::new(Outcome::new());
+        let answer = Arc::new(Answer::new());
         let canceller = {
-            let outcome = outcome.clone();
-            thread::spawn(move || outcome.cancel().is_ok())
+            let answer = answer.clone();
+            thread::spawn(move || answer.outcome.cancel().is_ok())
         };
         let settler = {
-            let outcome = outcome.clone();
-            thread::spawn(move || outcome.settle(42).map(drop))
+            let answer = answer.clone();
+            thread::spawn(move || answer.settle(42).map(drop))
         };
-        assert_eq!(outcome.wait(&Parker::new(), None), Parked::Notified);
+        assert_eq!(answer.outcome.wait(&Parker::new(), None), Parked::Notified);
+        let value = answer.value();
         match (canceller.join().unwrap(), settler.join().unwrap()) {
-            (true, Err(42)) => assert_eq!(outcome.state(), State::Cancelled),
-            (false, Ok(())) => assert_eq!(outcome.state(), State::Finished),
+            (true, Err(state)) => assert_eq!((state, value), (State::Cancelled, 0)),
+            (false, Ok(())) => assert_eq!((answer.outcome.state(), value), (State::Finished, 42)),
             both => panic!("{both:?}"),
         }
     });
 }
 
 #[test]
+fn of_two_that_settle_exactly_one_stores_its_value() {
+    model_of_three(|| {
+        let answer = Arc::new(Answer::new());
+        let settlers = [1, 2].map(|value| {
+            let answer = answer.clone();
+            thread::spawn(move || answer.settle(value).is_ok().then_some(value))
+        });
+        assert_eq!(answer.outcome.wait(&Parker::new(), None), Parked::Notified);
+        let seen = answer.value();
+        let stored = settlers.map(|settler| settler.join().unwrap());
+        assert_eq!(stored.into_iter().flatten().collect::<Vec<_>>(), [seen]);
+    });
+}
+
+#[test]
 fn of_a_cancel_and_a_start_exactly_one_wins() {
     loom::model(|| {
-        let outcome = Arc::new(Outcome::<()>::new());
+        let outcome = Arc::new(Outcome::new());
         let canceller = {
             let outcome = outcome.clone();
             thread::spawn(move || outcome.cancel().is_ok())
@@ -260,7 +310,7 @@ fn a_waiter_that_gives_up_takes_no_wake_up_from_another() {
         let outcome = Arc::new(Outcome::new());
         let setter = {
             let outcome = outcome.clone();
-            thread::spawn(move || outcome.settle(()).unwrap().fire())
+            thread::spawn(move || outcome.settle(|| ()).unwrap().fire())
         };
         let patient = {
             let outcome = outcome.clone();
@@ -278,11 +328,11 @@ fn a_waiter_that_gives_up_takes_no_wake_up_from_another() {
 fn a_stale_token_of_one_wait_does_not_end_the_next_too_early() {
     loom::model(|| {
         let first = Arc::new(Outcome::new());
-        let second = Arc::new(Outcome::new());
+        let second = Arc::new(Answer::new());
         let setter = {
             let (first, second) = (first.clone(), second.clone());
             thread::spawn(move || {
-                first.settle(1).unwrap().fire();
+                first.settle(|| ()).unwrap().fire();
                 second.settle(2).unwrap().fire();
             })
         };
@@ -290,8 +340,8 @@ fn a_stale_token_of_one_wait_does_not_end_the_next_too_early() {
         if let Some(ticket) = first.subscribe(parker.unparker()) {
             first.unsubscribe(ticket); // a wake-up may be on its way already
         }
-        assert_eq!(second.wait(&parker, None), Parked::Notified);
-        assert_eq!(second.read(|value| *value), Some(2));
+        assert_eq!(second.outcome.wait(&parker, None), Parked::Notified);
+        assert_eq!(second.value(), 2);
         setter.join().unwrap();
     });
 }

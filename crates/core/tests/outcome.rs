@@ -4,7 +4,7 @@
 
 use asyncio_thread_loop_core::outcome::{Outcome, State, Wakes};
 use asyncio_thread_loop_core::parking::{Parked, Parker};
-use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Instant;
@@ -17,14 +17,14 @@ const STATES: [State; 5] = [
     State::Finished,
 ];
 
-fn outcome_in(state: State) -> Outcome<&'static str> {
+fn outcome_in(state: State) -> Outcome {
     let outcome = Outcome::new();
     match state {
         State::Pending => (),
         State::Running => outcome.start().unwrap(),
         State::Cancelled => outcome.cancel().unwrap().fire(),
         State::CancelledAndNotified => outcome.settle_cancelled().unwrap().fire(),
-        State::Finished => outcome.settle("first").unwrap().fire(),
+        State::Finished => outcome.settle(|| ()).unwrap().fire(),
     }
     assert_eq!(outcome.state(), state);
     outcome
@@ -58,7 +58,7 @@ fn every_state_allows_just_its_own_transitions() {
         );
 
         let outcome = outcome_in(state);
-        assert_eq!(outcome.settle("second").err(), (!open).then_some("second"));
+        assert_eq!(outcome.settle(|| ()).err(), (!open).then_some(state));
         assert_eq!(outcome.state(), if open { Finished } else { state });
 
         let outcome = outcome_in(state);
@@ -71,22 +71,20 @@ fn every_state_allows_just_its_own_transitions() {
 }
 
 #[test]
-fn the_value_can_be_read_often_and_taken_once() {
-    let outcome = Outcome::new();
-    assert_eq!(outcome.read(String::len), None);
-    outcome.settle("value".to_owned()).unwrap().fire();
-    assert_eq!(outcome.read(String::len), Some(5));
-    assert_eq!(outcome.read(String::len), Some(5));
-    assert_eq!(outcome.clear().as_deref(), Some("value"));
-    assert_eq!(outcome.clear(), None);
-    assert_eq!(outcome.read(String::len), None);
-    assert_eq!(outcome.state(), State::Finished);
+fn only_who_settles_stores_a_value_and_before_that_can_be_seen() {
+    for state in STATES {
+        let outcome = outcome_in(state);
+        let mut seen = None;
+        let settled = outcome.settle(|| seen = Some(outcome.state()));
+        assert_eq!(settled.is_ok(), !state.is_done());
+        assert_eq!(seen, settled.is_ok().then_some(state));
+    }
 }
 
 #[test]
 fn whatever_ends_it_wakes_every_subscriber_once() {
-    let ends: [fn(&Outcome<u8>) -> Wakes; 3] = [
-        |outcome| outcome.settle(1).unwrap(),
+    let ends: [fn(&Outcome) -> Wakes; 3] = [
+        |outcome| outcome.settle(|| ()).unwrap(),
         |outcome| outcome.cancel().unwrap(),
         |outcome| outcome.settle_cancelled().unwrap(),
     ];
@@ -109,7 +107,7 @@ fn dropping_the_wakes_fires_them() {
     let outcome = Outcome::new();
     let parker = Parker::new();
     let _ticket = outcome.subscribe(parker.unparker());
-    drop(outcome.settle(()));
+    drop(outcome.settle(|| ()));
     assert!(was_woken(&parker));
 }
 
@@ -118,11 +116,11 @@ fn wakes_of_several_outcomes_fire_together() {
     let mut wakes = Wakes::none();
     assert!(wakes.is_empty());
     let parkers: Vec<_> = (0..4)
-        .map(|i| {
+        .map(|_| {
             let outcome = Outcome::new();
             let parker = Parker::new();
             let _ticket = outcome.subscribe(parker.unparker());
-            wakes.append(outcome.settle(i).unwrap());
+            wakes.append(outcome.settle(|| ()).unwrap());
             parker
         })
         .collect();
@@ -149,7 +147,7 @@ fn unsubscribing_removes_one_subscription_of_that_thread_only() {
     let inner = outcome.subscribe(mine.unparker()).unwrap();
     outcome.unsubscribe(inner);
     outcome.unsubscribe(outer);
-    outcome.settle(()).unwrap().fire();
+    outcome.settle(|| ()).unwrap().fire();
     assert!(!was_woken(&mine));
     assert!(was_woken(&other));
 
@@ -157,7 +155,7 @@ fn unsubscribing_removes_one_subscription_of_that_thread_only() {
     let _outer = outcome.subscribe(mine.unparker()).unwrap();
     let inner = outcome.subscribe(mine.unparker()).unwrap();
     outcome.unsubscribe(inner);
-    outcome.settle(()).unwrap().fire();
+    outcome.settle(|| ()).unwrap().fire();
     assert!(was_woken(&mine));
 }
 
@@ -166,7 +164,7 @@ fn unsubscribing_after_the_end_does_nothing() {
     let outcome = Outcome::new();
     let parker = Parker::new();
     let ticket = outcome.subscribe(parker.unparker()).unwrap();
-    let wakes = outcome.settle(()).unwrap();
+    let wakes = outcome.settle(|| ()).unwrap();
     outcome.unsubscribe(ticket);
     wakes.fire();
     assert!(was_woken(&parker), "a wake-up under way still arrives");
@@ -186,12 +184,12 @@ fn a_wait_that_times_out_leaves_no_subscription() {
         outcome.wait(&parker, Some(Instant::now())),
         Parked::TimedOut
     );
-    assert!(outcome.settle(()).unwrap().is_empty());
+    assert!(outcome.settle(|| ()).unwrap().is_empty());
 }
 
 #[test]
 fn a_stale_token_does_not_end_a_wait() {
-    let outcome = Outcome::<()>::new();
+    let outcome = Outcome::new();
     let parker = Parker::new();
     parker.unparker().unpark();
     assert_eq!(
@@ -202,46 +200,39 @@ fn a_stale_token_does_not_end_a_wait() {
 
 #[test]
 fn every_waiting_thread_sees_the_value() {
-    let outcome = Arc::new(Outcome::new());
-    let ready = Arc::new(Barrier::new(9));
-    let waiters: Vec<_> = (0..8)
-        .map(|_| {
-            let (outcome, ready) = (outcome.clone(), ready.clone());
-            thread::spawn(move || {
+    let (outcome, value) = (Outcome::new(), AtomicU8::new(0));
+    let ready = Barrier::new(9);
+    thread::scope(|scope| {
+        let waiters = [(); 8].map(|()| {
+            scope.spawn(|| {
                 ready.wait();
                 while outcome.wait(&Parker::new(), None) != Parked::Notified {}
-                outcome.read(|value| *value)
+                value.load(Relaxed)
             })
-        })
-        .collect();
-    ready.wait();
-    outcome.settle(42).unwrap().fire();
-    for waiter in waiters {
-        assert_eq!(waiter.join().unwrap(), Some(42));
-    }
+        });
+        ready.wait();
+        outcome.settle(|| value.store(42, Relaxed)).unwrap().fire();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), 42);
+        }
+    });
 }
 
 #[test]
-fn a_value_may_use_the_outcome_while_it_is_dropped() {
-    struct Value(Arc<Outcome<Value>>);
+fn a_value_that_is_refused_may_use_the_outcome_while_it_is_dropped() {
+    struct Value(Arc<Outcome>);
     impl Drop for Value {
         fn drop(&mut self) {
-            assert!(self.0.read(|_| ()).is_none_or(|()| self.0.is_done()));
+            assert!(self.0.waiting().is_empty()); // takes the lock
         }
     }
-    let outcome = Arc::new(Outcome::new());
-    outcome
-        .settle(Value(outcome.clone()))
-        .map_err(drop)
-        .unwrap()
-        .fire();
-    drop(outcome.settle(Value(outcome.clone())).err());
-    drop(outcome.clear());
+    let outcome = Arc::new(outcome_in(State::Finished));
+    let value = Value(outcome.clone());
+    assert!(outcome.settle(|| drop(value)).is_err());
     assert_eq!(Arc::strong_count(&outcome), 1);
 }
 
 #[test]
-fn an_outcome_of_a_pointer_takes_32_bytes() {
-    assert!(size_of::<Outcome<NonNull<()>>>() <= 32);
-    assert!(size_of::<Outcome<Box<u8>>>() <= 32);
+fn an_outcome_takes_16_bytes() {
+    assert!(size_of::<Outcome>() <= 16);
 }

@@ -75,7 +75,7 @@ impl Watch for Pipe {
 }
 
 enum Job {
-    Call(Arc<Outcome<()>>),
+    Call(Arc<Outcome>),
     Leave(fn(&mut Inner)),
     Stop,
 }
@@ -179,7 +179,7 @@ impl Loop {
         self.inbox.drain(&mut jobs);
         for job in jobs {
             match job {
-                Job::Call(call) => call.settle(()).unwrap().fire(),
+                Job::Call(call) => call.settle(|| ()).unwrap().fire(),
                 Job::Leave(leave) => self.state.with(leave),
                 Job::Stop => self.state.with(|state| state.stopping = true),
             }
@@ -204,7 +204,7 @@ impl Loop {
 
     /// A caller runs the loop until the call is done, which is when `first` has run and somebody has settled it. False
     /// if the loop wasn't free, or stops.
-    fn drive(&self, call: &Outcome<()>, first: impl FnOnce(&mut Inner)) -> bool {
+    fn drive(&self, call: &Outcome, first: impl FnOnce(&mut Inner)) -> bool {
         let Some(_taken) = self.ownership.take() else {
             return false;
         };
@@ -232,7 +232,7 @@ impl Loop {
     /// Runs the loop for a call that ends at once, or leaves it the call and waits.
     fn evaluate(&self) {
         let call = Arc::new(Outcome::new());
-        if !self.drive(&call, |_| call.settle(()).unwrap().fire()) {
+        if !self.drive(&call, |_| call.settle(|| ()).unwrap().fire()) {
             self.push(Job::Call(call.clone()));
             wait(&call);
         }
@@ -255,7 +255,7 @@ fn spawn(
     thread::spawn(move || work(&the_loop))
 }
 
-fn wait(call: &Outcome<()>) {
+fn wait(call: &Outcome) {
     let parker = Parker::new();
     if let Some(ticket) = call.subscribe(parker.unparker()) {
         while !call.is_done() {
@@ -389,14 +389,14 @@ fn what_a_caller_leaves_behind_is_served(leave: fn(&mut Inner), then: usize) {
     let call = Outcome::new();
     let left = the_loop.drive(&call, |state| {
         leave(state);
-        call.settle(()).unwrap().fire();
+        call.settle(|| ()).unwrap().fire();
     });
     if !left {
         the_loop.push(Job::Leave(leave));
     }
     for _ in 0..then {
         let call = Outcome::new();
-        the_loop.drive(&call, |_| call.settle(()).unwrap().fire());
+        the_loop.drive(&call, |_| call.settle(|| ()).unwrap().fire());
     }
     writer.join().unwrap();
     own.join().unwrap();
@@ -429,7 +429,7 @@ fn a_descriptor_that_was_registered_before_is_served_while_callers_come_and_go()
         let writer = spawn(&the_loop, |the_loop| the_loop.pipe.write());
         for _ in 0..size(1, 3) {
             let call = Outcome::new();
-            the_loop.drive(&call, |_| call.settle(()).unwrap().fire());
+            the_loop.drive(&call, |_| call.settle(|| ()).unwrap().fire());
         }
         writer.join().unwrap();
         own.join().unwrap();
@@ -449,7 +449,7 @@ fn a_descriptor_that_comes_when_the_last_one_has_gone_is_watched() {
         let call = Outcome::new();
         let left = the_loop.drive(&call, |state| {
             watch(state);
-            call.settle(()).unwrap().fire();
+            call.settle(|| ()).unwrap().fire();
         });
         if !left {
             the_loop.push(Job::Leave(watch));

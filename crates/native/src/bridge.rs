@@ -163,7 +163,7 @@ impl BridgeCore {
         let context = calls::copy_context(py)?;
         future.get().belong(
             py,
-            coroutine.clone().unbind(),
+            Some(coroutine.clone().unbind()),
             portal.clone().unbind(),
             origin,
         );
@@ -267,7 +267,7 @@ impl BridgeCore {
         let ended = new_future(calls::future_type(py)?)?;
         Self::send_all(slf, works, futures, |portal, many| {
             let portal = portal.clone().unbind();
-            ended.get().belong(py, py.None(), portal, None);
+            ended.get().belong(py, None, portal, None);
             let origin = Origin::of_caller(py);
             let batch = Batch::new(ended.clone().unbind(), many, stops_at_failure, origin);
             Bound::new(py, batch).map(Some)

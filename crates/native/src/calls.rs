@@ -37,7 +37,8 @@ pub fn call_method_with_context<'py, const N: usize>(
 /// `callable(*args, **kwargs)`, for a user's function, or any other that may still run when the interpreter ends.
 ///
 /// Before 3.14 a thread that comes back to the interpreter then, from a call that blocks or because it was another thread's
-/// turn, is ended by unwinding its stack, which aborts the process when it comes to code of Rust. Here the thread is stopped for good instead; the process ends without it.
+/// turn, is ended by unwinding its stack, which aborts the process when it comes to code of Rust. Here the thread is stopped
+/// for good instead; the process ends without it.
 pub fn call_user<'py>(
     callable: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,

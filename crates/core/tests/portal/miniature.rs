@@ -126,17 +126,19 @@ pub enum End {
     GivenUp,
 }
 
+/// What a future holds, as its state says.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Work {
+enum Content {
     Coroutine,
     Task,
+    End(End),
 }
 
 /// A call: its future, its coroutine, and its task once it has one.
 pub struct Call {
     body: Body,
-    pub outcome: Outcome<End>,
-    work: GilCell<Option<Work>>,
+    pub outcome: Outcome,
+    content: GilCell<Option<Content>>,
     /// Somebody cancelled it while its task was being made.
     cancel_asked: GilCell<bool>,
     /// The task was asked to stop.
@@ -164,6 +166,8 @@ pub enum Flaw {
     /// Keeps a list of its own, and gives up on all calls in one go while each still remembers its place there. (This
     /// was in the extension once.)
     GivesUpAtOnce,
+    /// Runs Python code under the lock of an outcome.
+    RunsCodeUnderALock,
 }
 
 /// The way into one loop.
@@ -189,7 +193,7 @@ impl Call {
         Arc::new(Self {
             body,
             outcome: Outcome::new(),
-            work: GilCell::new(Some(Work::Coroutine)),
+            content: GilCell::new(Some(Content::Coroutine)),
             cancel_asked: GilCell::new(false),
             task_cancelled: GilCell::new(false),
             slot: Slot::new(),
@@ -209,10 +213,18 @@ impl Call {
         py.run_code();
     }
 
+    /// How it ended, unless cancelled or unfinished. With the GIL held, or when all is over.
+    pub fn end(&self) -> Option<End> {
+        match *self.content.0.try_lock().expect("guarded by the GIL") {
+            Some(Content::End(end)) => Some(end),
+            _ => None,
+        }
+    }
+
     /// `FutureCore::close_unstarted`
     fn close_unstarted(&self, py: &Python<'_>) {
         if self.outcome.state() == State::Pending
-            && self.work.with(py, Option::take) == Some(Work::Coroutine)
+            && self.content.with(py, Option::take) == Some(Content::Coroutine)
         {
             self.close_coroutine(py);
         }
@@ -221,10 +233,18 @@ impl Call {
     /// `FutureCore::finish`. None: cancelled.
     fn finish(&self, py: &Python<'_>, portal: &Portal, end: Option<End>, by_loop: bool) -> bool {
         let settled = match end {
-            Some(end) => self.outcome.settle(end).ok(),
-            None => self.outcome.settle_cancelled().ok(),
+            Some(end) => self.outcome.settle(|| {
+                self.content
+                    .with(py, |content| *content = Some(Content::End(end)));
+                if portal.flaw == Some(Flaw::RunsCodeUnderALock) {
+                    py.run_code();
+                }
+            }),
+            None => self.outcome.settle_cancelled().inspect(|_| {
+                self.content.with(py, Option::take);
+            }),
         };
-        let Some(wakes) = settled else { return false };
+        let Ok(wakes) = settled else { return false };
         self.ended(py, portal, wakes, by_loop);
         true
     }
@@ -242,8 +262,7 @@ impl Call {
                 .with(py, |waiting| waiting.append(wakes)),
             false => wakes.fire(),
         }
-        py.run_code(); // The callbacks.
-        self.work.with(py, Option::take);
+        py.run_code(); // The callbacks, and letting go of the work.
     }
 
     /// `FutureCore::cancel`, on any thread but the loop's.
@@ -251,9 +270,9 @@ impl Call {
         py.run_code(); // Acquiring the condition.
         let Ok(wakes) = self.outcome.cancel() else {
             py.run_code(); // Releasing it.
-            return match (self.outcome.state(), self.work.get(py)) {
+            return match (self.outcome.state(), self.content.get(py)) {
                 (State::Cancelled | State::CancelledAndNotified, _) => true,
-                (State::Running, Some(Work::Task)) => portal.cancel_task(py, self),
+                (State::Running, Some(Content::Task)) => portal.cancel_task(py, self),
                 (State::Running, _) => {
                     let noted = portal.flaw != Some(Flaw::LosesCancellation);
                     self.cancel_asked.set(py, noted);
@@ -262,9 +281,10 @@ impl Call {
                 _ => false,
             };
         };
+        let work = self.content.with(py, Option::take);
         self.outcome.notify_cancelled();
         py.run_code(); // Notifying and releasing it.
-        if self.work.get(py) == Some(Work::Coroutine) {
+        if work == Some(Content::Coroutine) {
             self.close_coroutine(py);
         }
         self.ended(py, portal, wakes, false);
@@ -403,7 +423,7 @@ impl Portal {
 
     /// `Portal::start`, on the loop's thread.
     fn start(&self, py: &Python<'_>, call: Arc<Call>) {
-        if call.outcome.start().is_err() || call.work.with(py, Option::take).is_none() {
+        if call.outcome.start().is_err() || call.content.with(py, Option::take).is_none() {
             return;
         }
         call.tasks.fetch_add(1, Relaxed);
@@ -412,7 +432,8 @@ impl Portal {
             .tasks
             .with(py, |tasks| tasks.push(call.clone()));
         if !call.outcome.is_done() {
-            call.work.with(py, |work| *work = Some(Work::Task));
+            call.content
+                .with(py, |content| *content = Some(Content::Task));
             if call.cancel_asked.get(py) {
                 self.event_loop.cancel(py, &call);
             }
@@ -614,7 +635,7 @@ impl EventLoop {
                 let nothing_runs = portal.roster.with(py, |roster| {
                     roster
                         .iter()
-                        .all(|call| call.work.get(py) != Some(Work::Task))
+                        .all(|call| call.content.get(py) != Some(Content::Task))
                 });
                 if nothing_runs {
                     self.leaving.set(py, Leaving::Cancelling);

@@ -26,7 +26,7 @@ impl FutureCore {
     /// exception as never retrieved after it has called us.
     pub fn complete_quietly(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = slf.py();
-        if slf.get().extra.is_some(py) {
+        if slf.get().has_extra(py) {
             return Ok(false);
         }
         if !task
@@ -73,7 +73,7 @@ impl FutureCore {
             // A signal handler raised while a user had the condition: what is known must not be lost for that.
             Err(interrupt) => (ConditionGuard(None), Err(interrupt)),
         };
-        let Some(wakes) = this.settle(py, end) else {
+        let Some((wakes, work)) = this.settle(py, end) else {
             return interrupted.and(guard.release()).map(|()| false);
         };
         if guard.is_held() || interrupted.is_err() {
@@ -81,33 +81,45 @@ impl FutureCore {
         }
         // A signal handler may raise in the middle of it. The future has ended all the same.
         let notified = guard.notify_and_release();
-        let called = Self::ended(slf, wakes);
+        let called = Self::ended(slf, wakes, work);
         interrupted.and(notified).and(called).map(|()| true)
     }
 
-    /// The one step from unfinished to finished; runs no Python code. None if it is finished already.
-    fn settle(&self, py: Python<'_>, end: End) -> Option<Wakes> {
+    /// The one step from unfinished to finished; runs no Python code. Whom to wake, and the work, to be let go of when
+    /// everybody knows. None if it is finished already.
+    fn settle(&self, py: Python<'_>, end: End) -> Option<(Wakes, Option<Py<PyAny>>)> {
         if self.outcome.is_done() {
             return None;
         }
-        match end {
-            End::Value(value) => self.outcome.settle(value).ok(),
+        let value = match end {
+            End::Value(value) => value,
             End::Error(exception) => {
                 let traceback = frames::traceback(exception.bind(py)).map(Bound::unbind);
                 self.with_extra(py, |extra| {
                     extra.failed = true;
                     extra.traceback = traceback;
                 });
-                self.outcome.settle(exception).ok()
+                exception
             }
-            End::Cancelled => self.outcome.settle_cancelled().ok(),
-        }
+            End::Cancelled => {
+                let wakes = self.outcome.settle_cancelled().ok()?;
+                return Some((wakes, self.content.take(py)));
+            }
+        };
+        let mut work = None;
+        let store = || work = self.content.replace(py, Some(value));
+        let wakes = self.outcome.settle(store).ok()?;
+        Some((wakes, work))
     }
 
     /// What follows every end, in this order: forget, wake, call back, let go of the work.
     ///
     /// An error is a `KeyboardInterrupt` or the like out of a callback. The others were called all the same.
-    pub(super) fn ended(slf: &Bound<'_, Self>, wakes: Wakes) -> PyResult<()> {
+    pub(super) fn ended(
+        slf: &Bound<'_, Self>,
+        wakes: Wakes,
+        work: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         match this.portal.bind(py) {
@@ -118,13 +130,12 @@ impl FutureCore {
             None => wakes.fire(),
         }
         let mut called = Ok(());
-        if this.extra.is_some(py) {
-            let callbacks = this.with_extra(py, |extra| std::mem::take(&mut extra.callbacks));
+        if let Some(callbacks) = this.extra(py, |extra| std::mem::take(&mut extra.callbacks)) {
             for callback in callbacks {
                 called = called.and(call_back(slf, callback.bind(py)));
             }
         }
-        drop(this.work.take(py));
+        drop(work);
         if let Some(batch) = this.batch(py) {
             let failed = this.cancelled() || this.failed(py);
             called = called.and(batch.get().one_ended(py, failed));
@@ -141,17 +152,13 @@ impl FutureCore {
 
     /// Acquires the condition, if anybody ever asked for it.
     pub(super) fn lock_condition<'py>(&self, py: Python<'py>) -> PyResult<ConditionGuard<'py>> {
-        let condition = if self.extra.is_some(py) {
-            self.with_extra(py, |extra| {
-                extra
-                    .condition
-                    .as_ref()
-                    .map(|condition| condition.clone_ref(py))
-            })
-        } else {
-            None
-        };
-        let condition = condition.map(|condition| condition.into_bound(py));
+        let made = self.extra(py, |extra| {
+            extra
+                .condition
+                .as_ref()
+                .map(|condition| condition.clone_ref(py))
+        });
+        let condition = made.flatten().map(|condition| condition.into_bound(py));
         if let Some(condition) = &condition {
             condition.get().lock(py, None)?;
         }
@@ -161,9 +168,10 @@ impl FutureCore {
     /// Tells `concurrent.futures.wait` and its like; the condition is held.
     pub(super) fn tell_waiters(&self, slf: &Bound<'_, Self>, method: &Bound<'_, PyString>) {
         let py = slf.py();
-        let waiters = self.with_extra(py, |extra| {
+        let made = self.extra(py, |extra| {
             extra.waiters.as_ref().map(|waiters| waiters.clone_ref(py))
         });
+        let waiters = made.flatten();
         for waiter in waiters.iter().flat_map(|waiters| waiters.bind(py).iter()) {
             if let Err(error) = calls::call_user_method(method, [&waiter, slf.as_any()]) {
                 error.write_unraisable(py, Some(slf));
@@ -173,11 +181,10 @@ impl FutureCore {
 
     /// Reports an exception that nobody ever asked for, when the future goes.
     pub(super) fn report_unretrieved(&self, py: Python<'_>) {
-        let unretrieved = self.extra.is_some(py)
-            && self.with_extra(py, |extra| {
-                extra.failed && !std::mem::replace(&mut extra.retrieved, true)
-            });
-        let (true, Some(portal)) = (unretrieved, self.portal.bind(py)) else {
+        let unretrieved = self.extra(py, |extra| {
+            extra.failed && !std::mem::replace(&mut extra.retrieved, true)
+        });
+        let (Some(true), Some(portal)) = (unretrieved, self.portal.bind(py)) else {
             return;
         };
         // A destructor may run while an error is on its way through the interpreter.

@@ -6,6 +6,7 @@
 
 mod condition;
 mod ending;
+mod rest;
 mod waiting;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,25 +22,25 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 pub use self::condition::Condition;
 pub use self::ending::End;
 use self::ending::call_back;
+use self::rest::{Extra, Rest};
 pub use self::waiting::{NAP, Waited, deadline, is_main_thread, not_negative, runs_a_loop};
 use crate::batch::Batch;
 use crate::calls;
 use crate::frames::{self, Origin};
-use crate::gil::{GilCell, intern, visit_all};
+use crate::gil::{GilCell, intern};
 use crate::portal::Portal;
 
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
 pub struct FutureCore {
-    /// The result, or the exception if `Extra::failed`.
-    outcome: Outcome<Py<PyAny>>,
-    /// The coroutine while it waits to be started, then its task.
-    work: GilCell<Option<Py<PyAny>>>,
+    outcome: Outcome,
+    /// What there is to hold, as the outcome's state says: the coroutine while it waits to be started, then its task,
+    /// and in the end the result, or the exception if `Extra::failed`. It changes together with the state.
+    content: GilCell<Option<Py<PyAny>>>,
     /// Where the work runs. None for a future that a user made.
     portal: GilCell<Option<Py<Portal>>>,
-    extra: GilCell<Option<Box<Extra>>>,
-    /// Where the work came from, taken apart to save eight bytes: the code, and the instruction in it. Of one of many
-    /// calls that somebody waits for together it is their `Batch`, which knows more.
-    origin: GilCell<Option<Py<PyAny>>>,
+    /// Where the work came from, taken apart to save eight bytes: here the code, and below the instruction in it. Of
+    /// one of many calls that somebody waits for together it is their `Batch`, which knows more.
+    rest: GilCell<Rest>,
     instruction: GilCell<i32>,
     /// Its place on the portal's roster.
     pub slot: Slot,
@@ -50,31 +51,13 @@ impl Default for FutureCore {
     fn default() -> Self {
         Self {
             outcome: Outcome::new(),
-            work: GilCell::new(None),
+            content: GilCell::new(None),
             portal: GilCell::new(None),
-            extra: GilCell::new(None),
-            origin: GilCell::new(None),
+            rest: GilCell::new(Rest::default()),
             instruction: GilCell::new(0),
             slot: Slot::new(),
         }
     }
-}
-
-/// What few futures need.
-#[derive(Default)]
-struct Extra {
-    condition: Option<Py<Condition>>,
-    /// Objects of `concurrent.futures.wait` and `as_completed`, to be told under the condition.
-    waiters: Option<Py<PyList>>,
-    callbacks: Vec<Py<PyAny>>,
-    failed: bool,
-    /// The traceback the exception came with: each `result()` raises it anew with this one, so that frames of
-    /// earlier callers don't pile up.
-    traceback: Option<Py<PyAny>>,
-    /// Somebody asked for the exception.
-    retrieved: bool,
-    /// Somebody cancelled the work while its task was being made.
-    cancel_asked: bool,
 }
 
 const TICKS_PER_SECOND: u128 = 100;
@@ -90,27 +73,32 @@ impl FutureCore {
     pub fn belong(
         &self,
         py: Python<'_>,
-        work: Py<PyAny>,
+        coroutine: Option<Py<PyAny>>,
         portal: Py<Portal>,
         origin: Option<Origin>,
     ) {
         self.outcome.note.store(ticks(), Relaxed);
-        self.work.set(py, Some(work));
+        self.content.set(py, coroutine);
         self.portal.set(py, Some(portal));
         if let Some(Origin { code, instruction }) = origin {
-            self.origin.set(py, Some(code));
+            self.set_origin(py, code);
             self.instruction.set(py, instruction);
         }
     }
 
     /// Makes it one of many that somebody waits for together.
     pub fn join(&self, py: Python<'_>, batch: &Bound<'_, Batch>) {
-        self.origin.set(py, Some(batch.clone().into_any().unbind()));
+        self.set_origin(py, batch.clone().into_any().unbind());
+    }
+
+    fn set_origin(&self, py: Python<'_>, origin: Py<PyAny>) {
+        let old = self.with_rest(py, |rest| rest.replace_origin(Some(origin)));
+        drop(old);
     }
 
     fn batch<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Batch>> {
-        let origin = self.origin.bind(py)?;
-        origin.cast_into_exact().ok()
+        let origin = self.with_rest(py, |rest| rest.origin().map(|origin| origin.clone_ref(py)))?;
+        origin.into_bound(py).cast_into_exact().ok()
     }
 
     /// Where the work came from.
@@ -118,7 +106,7 @@ impl FutureCore {
         match self.batch(py) {
             Some(batch) => batch.get().origin().map(|origin| origin.clone_ref(py)),
             None => Some(Origin {
-                code: self.origin.clone_ref(py)?,
+                code: self.with_rest(py, |rest| rest.origin().map(|code| code.clone_ref(py)))?,
                 instruction: self.instruction.get(py),
             }),
         }
@@ -127,7 +115,7 @@ impl FutureCore {
     /// Takes the coroutine to start it. None if the future was cancelled meanwhile.
     pub fn start(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.outcome.start().ok()?;
-        self.work.take(py)
+        self.content.take(py)
     }
 
     /// The task that now runs the coroutine. A task that ended within its first step is not kept, one whose
@@ -136,8 +124,8 @@ impl FutureCore {
         if self.outcome.is_done() {
             return Ok(());
         }
-        self.work.set(py, Some(task.clone().unbind()));
-        if self.extra.is_some(py) && self.with_extra(py, |extra| extra.cancel_asked) {
+        self.content.set(py, Some(task.clone().unbind()));
+        if self.extra(py, |extra| extra.cancel_asked) == Some(true) {
             task.call_method0(intern!(py, "cancel"))?;
         }
         Ok(())
@@ -146,7 +134,7 @@ impl FutureCore {
     /// The task that runs the work, once it has been made and until it is done.
     pub fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self.outcome.state() {
-            State::Running => self.work.clone_ref(py),
+            State::Running => self.content.clone_ref(py),
             _ => None,
         }
     }
@@ -154,7 +142,7 @@ impl FutureCore {
     /// Closes the coroutine if nobody started it.
     pub fn close_unstarted(&self, py: Python<'_>) -> PyResult<()> {
         if self.outcome.state() == State::Pending
-            && let Some(coroutine) = self.work.take(py)
+            && let Some(coroutine) = self.content.take(py)
         {
             calls::call_user_method(intern!(py, "close"), [coroutine.bind(py)])?;
         }
@@ -194,21 +182,17 @@ impl FutureCore {
     }
 
     fn failed(&self, py: Python<'_>) -> bool {
-        self.extra.is_some(py) && self.with_extra(py, |extra| extra.failed)
+        self.extra(py, |extra| extra.failed) == Some(true)
     }
 
+    /// The result or the exception of a future that is finished.
     fn value(&self, py: Python<'_>) -> Py<PyAny> {
-        self.outcome
-            .read(|value| value.clone_ref(py))
-            .unwrap_or_else(|| py.None())
+        self.content.clone_ref(py).unwrap_or_else(|| py.None())
     }
 
     /// The exception and its own traceback; it counts as asked for.
     fn exception_of(&self, py: Python<'_>) -> Option<(Py<PyAny>, Option<Py<PyAny>>)> {
-        if !self.extra.is_some(py) {
-            return None;
-        }
-        let traceback = self.with_extra(py, |extra| {
+        let traceback = self.extra(py, |extra| {
             extra.retrieved = true;
             extra.failed.then(|| {
                 extra
@@ -216,30 +200,33 @@ impl FutureCore {
                     .as_ref()
                     .map(|traceback| traceback.clone_ref(py))
             })
-        })?;
+        })??;
         Some((self.value(py), traceback))
     }
 
     /// Works on the rare parts, making them if need be. `work` must run no Python code.
     fn with_extra<R>(&self, py: Python<'_>, work: impl FnOnce(&mut Extra) -> R) -> R {
-        let mut extra = self.extra.take(py).unwrap_or_default();
-        let result = work(&mut extra);
-        self.extra.set(py, Some(extra));
+        self.with_rest(py, |rest| work(rest.need_extra()))
+    }
+
+    /// The same if there are any. None if not.
+    fn extra<R>(&self, py: Python<'_>, work: impl FnOnce(&mut Extra) -> R) -> Option<R> {
+        self.with_rest(py, |rest| rest.extra_mut().map(work))
+    }
+
+    fn has_extra(&self, py: Python<'_>) -> bool {
+        self.extra(py, |_| ()).is_some()
+    }
+
+    fn with_rest<R>(&self, py: Python<'_>, work: impl FnOnce(&mut Rest) -> R) -> R {
+        let mut rest = self.rest.take(py);
+        let result = work(&mut rest);
+        std::mem::forget(self.rest.replace(py, rest)); // nothing, as `take` left it: no need to look
         result
     }
 
-    fn state_name(&self) -> &'static str {
-        match self.outcome.state() {
-            State::Pending => "PENDING",
-            State::Running => "RUNNING",
-            State::Cancelled => "CANCELLED",
-            State::CancelledAndNotified => "CANCELLED_AND_NOTIFIED",
-            State::Finished => "FINISHED",
-        }
-    }
-
     fn invalid_state(slf: &Bound<'_, Self>) -> PyErr {
-        let state = slf.get().state_name();
+        let state = slf.get()._state(slf.py());
         match slf.repr() {
             Ok(repr) => calls::error(
                 calls::invalid_state_error(slf.py()),
@@ -278,13 +265,9 @@ impl FutureCore {
         let guard = this.lock_condition(py)?;
         let Ok(wakes) = this.outcome.cancel() else {
             guard.release()?;
-            return match (
-                this.outcome.state(),
-                this.portal.bind(py),
-                this.work.bind(py),
-            ) {
+            return match (this.outcome.state(), this.portal.bind(py), this.task(py)) {
                 (State::Cancelled | State::CancelledAndNotified, _, _) => Ok(true),
-                (State::Running, Some(portal), Some(task)) => Portal::cancel_task(&portal, &task),
+                (_, Some(portal), Some(task)) => Portal::cancel_task(&portal, task.bind(py)),
                 (State::Running, Some(_), None) => {
                     this.with_extra(py, |extra| extra.cancel_asked = true);
                     Ok(true)
@@ -292,6 +275,7 @@ impl FutureCore {
                 _ => Ok(false),
             };
         };
+        let work = this.content.take(py);
         if this.portal.is_some(py) {
             this.outcome.notify_cancelled();
             if guard.is_held() {
@@ -300,13 +284,13 @@ impl FutureCore {
         }
         // A signal handler may raise in the middle of it. The future has ended all the same.
         let notified = guard.notify_and_release();
-        let closed = match this.work.bind(py) {
+        let closed = match &work {
             Some(coroutine) => {
-                calls::call_user_method(intern!(py, "close"), [&coroutine]).map(drop)
+                calls::call_user_method(intern!(py, "close"), [coroutine.bind(py)]).map(drop)
             }
             None => Ok(()),
         };
-        let called = Self::ended(slf, wakes);
+        let called = Self::ended(slf, wakes, work);
         notified.and(closed).and(called).map(|()| true)
     }
 
@@ -334,12 +318,8 @@ impl FutureCore {
     fn _cancel_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        match (
-            this.outcome.state(),
-            this.portal.bind(py),
-            this.work.bind(py),
-        ) {
-            (State::Running, Some(portal), Some(task)) => Portal::cancel_task_once(&portal, &task),
+        match (this.portal.bind(py), this.task(py)) {
+            (Some(portal), Some(task)) => Portal::cancel_task_once(&portal, task.bind(py)),
             _ => Self::cancel(slf).map(drop),
         }
     }
@@ -577,7 +557,7 @@ impl FutureCore {
                 )
             }
             State::CancelledAndNotified => "cancelled".to_owned(),
-            _ => this.state_name().to_lowercase(),
+            _ => this._state(py).to_string().to_lowercase(),
         };
         let text = format!("<{class} at {:p} state={state}>", slf.as_ptr());
         calls::string(py, text)
@@ -599,31 +579,15 @@ impl FutureCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.outcome
-            .read(|value| visit.call(value))
-            .unwrap_or(Ok(()))?;
-        self.work.visit(|work| visit.call(work))?;
+        self.content.visit(|content| visit.call(content))?;
         self.portal.visit(|portal| visit.call(portal))?;
-        self.origin.visit(|code| visit.call(code))?;
-        self.extra.visit(|extra| {
-            let Some(extra) = extra else {
-                return Ok(());
-            };
-            visit.call(&extra.condition)?;
-            visit.call(&extra.waiters)?;
-            visit.call(&extra.traceback)?;
-            visit_all(&visit, &extra.callbacks)
-        })
+        self.rest.visit(|rest| rest.visit(&visit))
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let this = slf.get();
-        drop((
-            this.work.take(py),
-            this.extra.take(py),
-            this.outcome.clear(),
-        ));
+        drop((this.content.take(py), this.with_rest(py, Rest::take_extra)));
     }
 }
 
@@ -639,7 +603,7 @@ pub fn prepare_finalizer(class: &Bound<'_, PyType>) {
             let py = Python::assume_attached();
             Borrowed::from_ptr(py, object).cast_unchecked()
         };
-        if future.get().extra.is_some(future.py()) {
+        if future.get().has_extra(future.py()) {
             // What Python code drops meanwhile it drops at once, which takes a proper attachment.
             Python::attach(|py| future.get().report_unretrieved(py));
         }
@@ -650,7 +614,7 @@ pub fn prepare_finalizer(class: &Bound<'_, PyType>) {
 
 impl Drop for FutureCore {
     fn drop(&mut self) {
-        if self.extra.get_mut().is_some() {
+        if self.rest.get_mut().extra().is_some() {
             // None when the interpreter has ended: then there is nobody to tell.
             Python::try_attach(|py| self.report_unretrieved(py));
         }
