@@ -40,12 +40,16 @@ impl<'a, 'py> Data<'a, 'py> {
     }
 }
 
-/// Refuses what asyncio refuses to send.
-pub fn check_is_bytes(data: &Bound<'_, PyAny>) -> PyResult<()> {
-    if data.is_instance_of::<PyBytes>()
+/// Whether asyncio would send it.
+pub fn is_bytes(data: &Bound<'_, PyAny>) -> bool {
+    data.is_instance_of::<PyBytes>()
         || data.is_instance_of::<PyByteArray>()
         || data.is_instance_of::<PyMemoryView>()
-    {
+}
+
+/// Refuses what asyncio refuses to send.
+pub fn check_is_bytes(data: &Bound<'_, PyAny>) -> PyResult<()> {
+    if is_bytes(data) {
         return Ok(());
     }
     Err(calls::builtin_error::<PyTypeError>(format!(

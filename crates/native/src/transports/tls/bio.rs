@@ -37,7 +37,7 @@ impl Bio {
         let Some(openssl) = OpenSsl::get(py) else {
             return Ok(None);
         };
-        let place = object.as_ptr().cast::<MemoryBio>();
+        let place = object.as_ptr().cast::<Layout>();
         let contents = Arc::new(Mutex::new(Contents {
             queue: Queue::default(),
             when_empty: -1,
@@ -93,7 +93,7 @@ fn with<R>(contents: &Mutex<Contents>, work: impl FnOnce(&mut Contents) -> R) ->
 
 /// The object of the standard library: `PySSLMemoryBIO`, the same in CPython 3.11 to 3.13.
 #[repr(C)]
-struct MemoryBio {
+struct Layout {
     head: ffi::PyObject,
     bio: *mut c_void,
     has_eof: c_int,
@@ -150,7 +150,7 @@ impl OpenSsl {
         let path: String = py.import("_ssl")?.getattr("__file__")?.extract()?;
         let path = CString::new(path)?;
         let object = kind.call0()?;
-        if size != size_of::<MemoryBio>() {
+        if size != size_of::<Layout>() {
             return Ok(None);
         }
         // SAFETY: the path ends with a zero.
@@ -160,12 +160,7 @@ impl OpenSsl {
         }
         // SAFETY: an `ssl.MemoryBIO` of this size has nothing but its `BIO` and a number after its head. `_ssl` is loaded,
         // and the handle isn't closed.
-        unsafe {
-            Ok(Self::of(
-                library,
-                (*object.as_ptr().cast::<MemoryBio>()).bio,
-            ))
-        }
+        unsafe { Ok(Self::of(library, (*object.as_ptr().cast::<Layout>()).bio)) }
     }
 
     /// # Safety

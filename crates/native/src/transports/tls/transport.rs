@@ -2,12 +2,12 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::TlsCore;
 use crate::calls;
 use crate::gil::GilCell;
+use crate::transports::data::is_bytes;
 
 /// The part of the application's transport that is called per message; the rest is in `_tls.py`.
 #[pyclass(frozen, subclass, module = "asyncio_thread_loop._native")]
@@ -25,10 +25,7 @@ impl TlsTransportCore {
     }
 
     fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !data.is_instance_of::<PyBytes>()
-            && !data.is_instance_of::<PyByteArray>()
-            && !data.is_instance_of::<PyMemoryView>()
-        {
+        if !is_bytes(data) {
             return Err(calls::builtin_error::<PyTypeError>(format!(
                 "data: expecting a bytes-like instance, got {}",
                 data.get_type().name()?
