@@ -4,6 +4,14 @@ import sys
 
 import pytest
 
+SLOW = """
+class Slow:  # to be taken down: others have their turn meanwhile
+    def __del__(self):
+        ends = time.monotonic() + 0.2
+        while time.monotonic() < ends:
+            sum(range(1000))
+"""
+
 
 def test_an_open_loop_is_closed_gracefully(script):
     running = script("""
@@ -270,14 +278,9 @@ async def stuck():
 def test_whatever_is_stuck_the_process_ends_with_its_own_exit_code(script, stuck):
     # What is left behind still runs while the interpreter takes itself down.
     running = script(
-        stuck
+        SLOW
+        + stuck
         + """
-class Slow:
-    def __del__(self):
-        ends = time.monotonic() + 0.2
-        while time.monotonic() < ends:
-            sum(range(1000))
-
 loop = make_loop(exit_timeout=0.1).start()
 future = loop.submit(stuck)
 while not (future.done() or future.running()):
@@ -451,14 +454,10 @@ make_loop().start().evaluate(answer())
 def test_a_watchdog_that_is_looking_when_the_interpreter_ends_does_not_end_the_process(script, look):
     # Nothing ends the watchdog of a loop that is opened this late, and it looks through Python: before 3.14 CPython
     # unwinds the stack of a thread that comes back to it when it has ended.
-    running = script(f"""
+    running = script(
+        SLOW
+        + f"""
 import atexit
-
-class Slow:
-    def __del__(self):
-        ends = time.monotonic() + 0.2
-        while time.monotonic() < ends:
-            sum(range(1000))
 
 class Watched(asyncio.SelectorEventLoop):
     def __getattribute__(self, name):
@@ -481,7 +480,8 @@ looking = threading.Event()
 atexit.register(use)
 sys.slow = Slow()
 sys.exit(7)
-""")
+"""
+    )
     assert running.finish() == 7, running
     assert running.lines == ["looking"]
     assert running.stderr == ""
@@ -489,13 +489,9 @@ sys.exit(7)
 
 @pytest.mark.parametrize("flavour", ["standard"], indirect=True)
 def test_a_thread_that_is_waking_a_loop_when_the_interpreter_ends_does_not_end_the_process(script):
-    running = script("""
-class Slow:
-    def __del__(self):
-        ends = time.monotonic() + 0.2
-        while time.monotonic() < ends:
-            sum(range(1000))
-
+    running = script(
+        SLOW
+        + """
 class Wakes(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(self, *args, **kwargs):
         if threading.current_thread().name == "caller":
@@ -514,7 +510,8 @@ waking.wait()
 say("waking")
 sys.slow = Slow()
 sys.exit(7)
-""")
+"""
+    )
     assert running.finish() == 7, running
     assert running.lines == ["waking"]
     assert "Fatal" not in running.stderr
