@@ -54,6 +54,12 @@ def watchdogs():
     return found
 
 
+def status_of(watchdog):
+    """What the system says of such a thread."""
+    with open(f"/proc/self/task/{watchdog}/status") as status:
+        return dict(line.split(":", 1) for line in status)
+
+
 def wait_here(event):
     assert event.wait(WAIT)
 
@@ -175,9 +181,7 @@ def test_its_thread_ends_with_a_loop_that_was_given_up(make_loop, gate, log):
 def test_it_sleeps_while_the_loop_does():
     def wake_ups():
         (watchdog,) = watchdogs()
-        with open(f"/proc/self/task/{watchdog}/status") as status:
-            lines = dict(line.split(":", 1) for line in status)
-        return int(lines["voluntary_ctxt_switches"])
+        return int(status_of(watchdog)["voluntary_ctxt_switches"])
 
     with AsyncioThreadLoop() as loop:
         until(watchdogs)
@@ -207,6 +211,59 @@ def test_a_handler_of_its_messages_may_close_the_loop(make_loop, log):
         assert loop.loop is None
     finally:
         logging.getLogger("asyncio_thread_loop").removeHandler(handler)
+
+
+def test_its_thread_is_deaf_to_signals_but_not_to_its_own_faults():
+    """A fault that a thread blocks ends the process without a word, faulthandler's included."""
+
+    def blocks(blocked, number):
+        return bool(blocked >> number - 1 & 1)
+
+    with AsyncioThreadLoop():
+        until(watchdogs)
+        blocked = int(status_of(watchdogs()[0])["SigBlk"], 16)
+    assert all(blocks(blocked, number) for number in [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+    faults = [signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP]
+    assert not any(blocks(blocked, number) for number in faults)
+
+
+def test_its_thread_has_room_to_collect_what_others_leave(script):
+    """A deep chain of coroutines is closed level by level, wherever the collector happens to run."""
+    running = script("""
+import gc
+class Chain:
+    def __await__(self):
+        yield
+
+async def deeper(levels):
+    await (deeper(levels - 1) if levels else Chain())
+
+def leave_a_deep_chain():
+    sys.setrecursionlimit(4000)
+    coro = deeper(3500)
+    coro.send(None)
+    circle = [coro]
+    circle.append(circle)
+
+collecting = []
+def collects(phase, info):
+    collecting.append(threading.get_native_id())
+
+async def hold_up():
+    gc.disable()
+    leave_a_deep_chain()
+    gc.callbacks.append(collects)
+    gc.set_threshold(1)
+    gc.enable()
+    time.sleep(0.5)
+
+with make_loop() as loop:
+    loop.evaluate(hold_up())
+    known = {thread.native_id for thread in threading.enumerate()}
+say("elsewhere" if collecting[0] in known else "on the watchdog's thread")
+""")
+    assert running.finish() == 0, running
+    assert running.lines == ["on the watchdog's thread"]
 
 
 def test_a_process_that_was_stopped_was_not_stuck(script):

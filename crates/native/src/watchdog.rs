@@ -18,6 +18,7 @@ use pyo3::types::PyFloat;
 use crate::calls;
 use crate::event_loop::LoopCore;
 use crate::gil::GilCell;
+use crate::room;
 
 /// What an attach to the interpreter may take. After longer than that it is not certain that the loop had its turns.
 const PROMPT: Duration = Duration::from_millis(25);
@@ -102,37 +103,55 @@ impl Drop for Watchdog {
     }
 }
 
-/// Starts the thread, deaf to signals: they are for threads that run Python.
+/// What a thread can do nothing but die of. One that blocks them dies without a word, faulthandler's included.
+const FAULTS: [libc::c_int; 6] = [
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGSEGV,
+    libc::SIGTRAP,
+];
+
+/// Starts the thread, deaf to signals that others send: they are for threads that run Python.
+///
+/// It has as much stack as the calling thread. Whatever this one leaves behind may be collected on that one, and a deep
+/// chain of coroutines is taken down level by level.
 fn start(
     py: Python<'_>,
     heartbeat: Arc<Heartbeat>,
     subject: impl Subject + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     let (attached, has_attached) = channel();
+    let mut builder = std::thread::Builder::new().name("loop watchdog".to_owned());
+    let stack = room::stack_size();
+    if stack > 0 {
+        builder = builder.stack_size(stack);
+    }
     // SAFETY: both masks are valid for writes, and the first is filled before it is used; a thread may set its own mask.
     let before = unsafe {
-        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let (mut deaf, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut deaf);
+        for fault in FAULTS {
+            libc::sigdelset(&raw mut deaf, fault);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const deaf, &raw mut before);
         before
     };
     // The new thread inherits the mask.
-    let started = std::thread::Builder::new()
-        .name("loop watchdog".to_owned())
-        .stack_size(256 * 1024)
-        .spawn(move || {
-            // Attached once for good, as making a thread known to the interpreter takes a lock that CPython 3.11 doesn't
-            // expect to be held when another thread forks.
-            let mut subject = Some(subject);
-            Python::try_attach(|py| {
-                let _ = attached.send(());
-                let mut subject = subject.take();
-                py.detach(|| subject.iter_mut().for_each(|each| watch(&heartbeat, each)));
-                drop(subject);
-            });
-            // An interpreter that has ended needs nothing back.
-            std::mem::forget(subject);
+    let started = builder.spawn(move || {
+        // Attached once for good, as making a thread known to the interpreter takes a lock that CPython 3.11 doesn't
+        // expect to be held when another thread forks.
+        let mut subject = Some(subject);
+        Python::try_attach(|py| {
+            let _ = attached.send(());
+            let mut subject = subject.take();
+            py.detach(|| subject.iter_mut().for_each(|each| watch(&heartbeat, each)));
+            drop(subject);
         });
+        // An interpreter that has ended needs nothing back.
+        std::mem::forget(subject);
+    });
     // SAFETY: `before` was filled above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
     if started.is_ok() {
