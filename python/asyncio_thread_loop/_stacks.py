@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
+from ._native import awaited_by
+
 __all__ = [
     "awaiting_tasks",
     "caller",
@@ -133,7 +135,7 @@ def _await_stack(task: asyncio.Task[Any]) -> list[FrameType]:
             frame = getattr(awaited, f"{prefix}_frame")
             if frame is not None:
                 frames.append(frame)
-            awaited = getattr(awaited, f"{prefix}_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+            awaited = awaited_by(awaited, f"{prefix}_yieldfrom" if prefix == "gi" else f"{prefix}_await")
         elif kind.__module__ == "builtins":
             # A wrapper of the interpreter's own, such as that of `anext`, tells only the collector what it runs.
             awaited = next((held for held in gc.get_referents(awaited) if type(held) in _PREFIXES), None)

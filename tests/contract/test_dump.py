@@ -228,6 +228,43 @@ def test_a_coroutine_may_look_at_its_own_loop(loop):
     assert dump.startswith(f"{loop.thread.name}: 1 task, 0 calls not begun\n  its thread runs:")
 
 
+@pytest.mark.parametrize("kind", ["coroutine", "generator", "async generator"])
+def test_looking_at_what_runs_is_safe_whatever_its_bytecode_looks_like(script, kind):
+    """CPython before 3.13 asks the next instruction of what awaits whether it does, and a running one's may be any."""
+    running = script(f"kind = {kind!r}" + """
+import functools, types
+# A partial function: the interpreter counts how often it has tried to make such a call a faster one. It keeps the count in
+# the bytecode, where after a while it looks like an instruction.
+@types.coroutine
+def generator():
+    for _ in range(1000):
+        look()
+    yield
+
+async def async_generator():
+    for _ in range(1000):
+        look()
+        yield
+
+async def looks():
+    if kind == "coroutine":
+        for _ in range(1000):
+            look()
+    elif kind == "generator":
+        await generator()
+    else:
+        async for _ in async_generator():
+            pass
+
+with make_loop() as loop:
+    look = functools.partial(loop.dump)
+    loop.evaluate(looks())
+    say("fine")
+""")
+    assert running.finish() == 0, running
+    assert running.lines == ["fine"]
+
+
 def test_looking_while_everything_changes(loop):
     """From several threads, while tasks come and go by the thousand."""
     over = threading.Event()

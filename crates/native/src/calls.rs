@@ -386,10 +386,30 @@ pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
 
 /// Whether a coroutine is known to have ended, be it well or badly. False also where that can't be told at a glance.
 pub fn has_visibly_ended(coroutine: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: as in `is_fresh`. What is greater than `FRAME_EXECUTING`, which is 0, has ended.
+    // SAFETY: as in `is_executing`. What is greater than `FRAME_EXECUTING` has ended.
     #[cfg(not(Py_3_14))]
     return is_coroutine(coroutine)
         && unsafe { (*coroutine.as_ptr().cast::<ffi::PyGenObject>()).gi_frame_state } > 0;
+    #[cfg(Py_3_14)]
+    return false;
+}
+
+/// Whether `object` is a coroutine, a generator or an async generator which some thread is in. False also where that can't be
+/// told at a glance.
+pub fn is_executing(object: &Bound<'_, PyAny>) -> bool {
+    /// `FRAME_EXECUTING` of CPython's `pycore_frame.h`.
+    #[cfg(not(Py_3_14))]
+    const EXECUTING: i8 = 0;
+    #[cfg(not(Py_3_14))]
+    let object = object.as_ptr();
+    // SAFETY: reads the type of a live object; the three share one layout, public until 3.13.
+    #[cfg(not(Py_3_14))]
+    return unsafe {
+        (ffi::PyCoro_CheckExact(object) != 0
+            || ffi::PyGen_CheckExact(object) != 0
+            || ffi::PyAsyncGen_CheckExact(object) != 0)
+            && (*object.cast::<ffi::PyGenObject>()).gi_frame_state == EXECUTING
+    };
     #[cfg(Py_3_14)]
     return false;
 }
@@ -401,7 +421,7 @@ pub fn is_fresh(coroutine: &Bound<'_, PyAny>) -> PyResult<bool> {
     {
         /// `FRAME_CREATED` of CPython's `pycore_frame.h`.
         const CREATED: i8 = if cfg!(Py_3_13) { -3 } else { -2 };
-        // SAFETY: generators and coroutines share this layout, public until 3.13.
+        // SAFETY: it is a coroutine, laid out like a generator; see `is_executing`.
         Ok(unsafe { (*coroutine.as_ptr().cast::<ffi::PyGenObject>()).gi_frame_state == CREATED })
     }
     #[cfg(Py_3_14)]

@@ -9,6 +9,20 @@ use pyo3::types::PyString;
 use crate::calls;
 use crate::gil::{GilCell, GilOnceCell, intern};
 
+/// What a suspended coroutine, generator or async generator awaits, by the name of its attribute for that. None of one that
+/// runs: CPython before 3.13 takes then for an object what is none, if the bytecode happens to look like it.
+#[pyfunction]
+pub fn awaited_by<'py>(
+    awaiting: &Bound<'py, PyAny>,
+    attribute: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // Nothing lets go of the GIL between this look and the next.
+    if calls::is_executing(awaiting) {
+        return Ok(awaiting.py().None().into_bound(awaiting.py()));
+    }
+    awaiting.getattr(attribute)
+}
+
 /// A place in a Python function. It keeps the code alive, never a frame and what its variables hold.
 pub struct Origin {
     pub code: Py<PyAny>,

@@ -62,6 +62,8 @@ mod _native {
         has_original, is_current, let_go, original_of,
     };
     #[pymodule_export]
+    use crate::frames::awaited_by;
+    #[pymodule_export]
     use crate::future::FutureCore;
     #[pymodule_export]
     use crate::handle::{Handle, TimerHandle};
