@@ -7,6 +7,7 @@
 //! | [`roster`] | the calls that were accepted and haven't ended |
 //! | [`ownership`] | who runs a loop: its thread, or a caller that would only wait otherwise |
 //! | [`parking`] | a thread asleep until another wakes it or a signal arrives |
+//! | [`spin`] | looking for a moment before going to sleep, as long as that pays |
 //! | [`watchdog`] | noticing that a loop is stuck, while it is |
 //! | [`timers`] | what is to happen later, in order |
 //! | [`clock`] | the time they all mean |
@@ -30,6 +31,7 @@ pub mod parking;
 #[cfg(not(any(atl_loom, atl_shuttle)))]
 pub mod poller;
 pub mod roster;
+pub mod spin;
 pub(crate) mod sync;
 pub mod timers;
 pub mod watchdog;

@@ -95,6 +95,11 @@ impl Parker {
     pub fn park(&self, deadline: Option<Instant>) -> Parked {
         self.place.token.take(deadline)
     }
+
+    /// Whether there is a token, at a glance: nothing is visible for it before [`park`](Self::park) has taken it.
+    pub fn has_token(&self) -> bool {
+        self.place.token.is_here()
+    }
 }
 
 impl Unparker {

@@ -350,6 +350,11 @@ impl Portal {
         drop(forgotten);
     }
 
+    /// Whether its loop is one of ours, which knows when to wake whom.
+    pub fn is_native(&self) -> bool {
+        self.native.is_some()
+    }
+
     /// Wakes the callers of a future that ended: a loop that runs does it when it has let go of the GIL, anybody else now.
     pub fn wake(slf: &Bound<'_, Self>, wakes: Wakes) {
         if wakes.is_empty() {

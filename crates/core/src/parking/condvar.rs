@@ -24,6 +24,10 @@ impl Token {
         }
     }
 
+    pub(super) fn is_here(&self) -> bool {
+        *self.here.lock()
+    }
+
     pub(super) fn take(&self, deadline: Option<Instant>) -> Parked {
         let mut here = self.here.lock();
         if !*here {

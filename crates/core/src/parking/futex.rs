@@ -31,6 +31,11 @@ impl Token {
         }
     }
 
+    pub(super) fn is_here(&self) -> bool {
+        // ORDERING: Relaxed. Only a hint; who takes it synchronizes.
+        self.word.value.load(Relaxed) == NOTIFIED
+    }
+
     pub(super) fn take(&self, deadline: Option<Instant>) -> Parked {
         // ORDERING: Relaxed both ways. Going to sleep publishes nothing, and a token found
         // instead is taken by the swap below.

@@ -59,6 +59,8 @@ pub struct LoopCore {
     pub heartbeat: Arc<Heartbeat>,
     /// Callers whose futures ended, to be woken when the loop lets go of the GIL.
     wakes: GilCell<Wakes>,
+    /// Somebody has waited for a result and was given it, since the loop last slept.
+    has_answered: GilCell<bool>,
     /// The last turn looked at the descriptors, and found some ready.
     looked: GilCell<bool>,
     /// How often it has looked.
@@ -116,6 +118,9 @@ impl LoopCore {
 
     /// Wakes callers once the GIL is free: a caller that is woken earlier only runs into it.
     pub fn wake_later(&self, py: Python<'_>, wakes: Wakes) {
+        if !wakes.is_empty() {
+            self.has_answered.set(py, true);
+        }
         let mut waiting = self.wakes.take(py);
         waiting.append(wakes);
         self.wakes.set(py, waiting);
@@ -263,6 +268,7 @@ impl LoopCore {
             poller: GilCell::new(Some(Arc::new(Poller::new()?))),
             heartbeat: Arc::default(),
             wakes: GilCell::new(Wakes::none()),
+            has_answered: GilCell::new(false),
             looked: GilCell::new(false),
             polls: GilCell::new(0),
             minds_signals: GilCell::new(false),

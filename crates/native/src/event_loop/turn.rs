@@ -8,7 +8,7 @@ use asyncio_thread_loop_core::outcome::Wakes;
 use asyncio_thread_loop_core::ownership::{Descriptors, Ownership};
 use asyncio_thread_loop_core::parking::{self, Parked};
 use asyncio_thread_loop_core::poller::{Events, Poller};
-use asyncio_thread_loop_core::{clock, fork};
+use asyncio_thread_loop_core::{clock, fork, spin};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -74,6 +74,9 @@ impl LoopCore {
             self.rest(py, &shared.ownership);
             timeout = Some(Duration::ZERO);
         }
+        if timeout.is_none_or(|timeout| timeout > spin::MOMENT) && self.is_called_soon(py) {
+            timeout = Some(Duration::ZERO);
+        }
         let waited = if self.may_park(py)? {
             events.clear();
             self.park(py, timeout);
@@ -89,6 +92,34 @@ impl LoopCore {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whoever was just given a result may be back with the next call before this thread could go to sleep. Looks for that
+    /// for a moment, as long as it pays; says whether there is a call.
+    ///
+    /// Not by looking at the inbox: who is about to call keeps the interpreter until the call is there, and the bell is
+    /// rung without it.
+    fn is_called_soon(&self, py: Python<'_>) -> bool {
+        if !self.has_answered.replace(py, false) || !spin::pays() {
+            return false;
+        }
+        let wakes = self.prepare_to_sleep(py, None);
+        parking::with_current(|parker| {
+            if !self.inbox.announce_sleep(Bell::Parked(parker.unparker())) {
+                fire_detached(py, wakes);
+                return true;
+            }
+            let is_called = py.detach(|| {
+                wakes.fire();
+                let is_called = spin::look(|| parker.has_token());
+                if is_called {
+                    parker.park(None); // takes the token
+                }
+                is_called
+            });
+            self.inbox.awake();
+            is_called
+        })
     }
 
     /// Whether there is nothing to poll for but the pipe through which signals come, and they don't come: a thread

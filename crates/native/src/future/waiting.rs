@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use asyncio_thread_loop_core::{clock, fork, parking};
+use asyncio_thread_loop_core::{clock, fork, parking, spin};
 use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -55,6 +55,12 @@ impl FutureCore {
                 return Err(error);
             }
         };
+        // Any other loop wakes while it holds the GIL: who comes at once runs into that.
+        let may_spin = slf.get().portal.peek(py, |portal| {
+            portal
+                .as_ref()
+                .is_some_and(|portal| portal.get().is_native())
+        });
         let mut looks = Some(LOOK_AFTER);
         let mut detached = Some(detached);
         parking::with_current(|parker| {
@@ -68,6 +74,9 @@ impl FutureCore {
                 py.detach(|| {
                     if let Some(detached) = detached.take() {
                         detached();
+                    }
+                    if may_spin && spin::pays() {
+                        spin::look(|| parker.has_token());
                     }
                     parker.park(until);
                 });
