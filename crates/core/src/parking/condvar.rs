@@ -62,7 +62,9 @@ mod tests {
         let token = Token::new();
         token.leave();
         token.leave();
+        assert!(token.is_here());
         assert_eq!(token.take(None), Parked::Notified);
+        assert!(!token.is_here());
         assert_eq!(token.take(Some(Instant::now())), Parked::TimedOut);
     }
 
