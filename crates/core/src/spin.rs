@@ -7,6 +7,8 @@
 
 use std::cell::Cell;
 use std::hint;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long one look lasts at most: about as long as it takes to wake a thread, so a look in vain hardly more than
@@ -16,14 +18,22 @@ pub const MOMENT: Duration = Duration::from_micros(50);
 /// Looks between two looks at the clock.
 const ROUNDS: u32 = 16;
 
-/// How many times a thread goes to sleep before its first look: who waits but now and then has no use for it.
+/// How many times a thread goes to sleep before its first look, if the last look of any thread was in vain: who waits but
+/// now and then has no use for it.
 const FIRST: u32 = 16;
 
 /// How many times it goes to sleep between two looks at most.
 const MOST: u32 = 8192;
 
+/// The last look of any thread was not in vain: new threads begin with one.
+static PAID: AtomicBool = AtomicBool::new(false);
+
+/// How many threads look.
+static LOOKING: AtomicUsize = AtomicUsize::new(0);
+
 thread_local! {
-    static EXPERIENCE: Experience = const { Experience::new() };
+    // ORDERING: Relaxed here and below, whichever value is seen is good enough.
+    static EXPERIENCE: Experience = Experience::new(if PAID.load(Relaxed) { 0 } else { FIRST });
 }
 
 struct Experience {
@@ -41,15 +51,41 @@ pub fn pays() -> bool {
 
 /// Looks for a moment. Returns whether it is here.
 pub fn look(is_here: impl Fn() -> bool) -> bool {
-    EXPERIENCE
-        .try_with(|experience| experience.look(&is_here, MOMENT))
-        .unwrap_or_else(|_| is_here())
+    let found = EXPERIENCE.try_with(|experience| {
+        let _one_more = Looking::begin()?;
+        Some(experience.look(&is_here, MOMENT))
+    });
+    let Ok(Some(found)) = found else {
+        return is_here();
+    };
+    // Mostly it is so already, and what many threads write to is slow to write.
+    if PAID.load(Relaxed) != found {
+        PAID.store(found, Relaxed);
+    }
+    found
+}
+
+/// A thread that looks. One processor is left for those that are looked for.
+struct Looking;
+
+impl Looking {
+    fn begin() -> Option<Self> {
+        static MOST: LazyLock<usize> = LazyLock::new(|| processors().saturating_sub(1));
+        let looking = Self; // takes itself off again
+        (LOOKING.fetch_add(1, Relaxed) < *MOST).then_some(looking)
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        LOOKING.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Experience {
-    const fn new() -> Self {
+    fn new(left: u32) -> Self {
         Self {
-            left: Cell::new(FIRST),
+            left: Cell::new(left),
             last: Cell::new(FIRST),
         }
     }
@@ -65,7 +101,7 @@ impl Experience {
             return true; // Nothing is learned from that.
         }
         // Asked only after a look in vain: then somebody else may have seen to it that there is but one.
-        let is_alone = self.last.get() > 1 && has_one_processor();
+        let is_alone = self.last.get() > 1 && processors() == 1;
         let until = Instant::now() + moment;
         while !is_alone && Instant::now() < until {
             for _ in 0..ROUNDS {
@@ -82,20 +118,22 @@ impl Experience {
     }
 }
 
-/// Whether the calling thread may run on one processor only.
+/// How many processors the calling thread may run on.
 #[cfg(target_os = "linux")]
-fn has_one_processor() -> bool {
+fn processors() -> usize {
     // SAFETY: a set of all zeros is an empty one, it is valid for writes of its size, and 0 is the calling thread.
     unsafe {
         let mut processors: libc::cpu_set_t = std::mem::zeroed();
-        libc::sched_getaffinity(0, size_of_val(&processors), &raw mut processors) == 0
-            && libc::CPU_COUNT(&processors) == 1
+        match libc::sched_getaffinity(0, size_of_val(&processors), &raw mut processors) {
+            0 => libc::CPU_COUNT(&processors) as usize,
+            _ => usize::MAX, // more than the set has room for
+        }
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn has_one_processor() -> bool {
-    false
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]
@@ -120,12 +158,12 @@ mod tests {
 
     #[test]
     fn a_thread_that_waits_now_and_then_never_looks() {
-        assert_eq!(sleeps_before_a_look(&Experience::new(), false), FIRST);
+        assert_eq!(sleeps_before_a_look(&Experience::new(FIRST), false), FIRST);
     }
 
     #[test]
     fn looks_in_vain_become_rare() {
-        let experience = Experience::new();
+        let experience = Experience::new(FIRST);
         let mut last = sleeps_before_a_look(&experience, false);
         while last < MOST {
             let next = sleeps_before_a_look(&experience, false);
@@ -137,7 +175,7 @@ mod tests {
 
     #[test]
     fn as_long_as_looks_are_not_in_vain_every_wait_begins_with_one() {
-        let experience = Experience::new();
+        let experience = Experience::new(FIRST);
         sleeps_before_a_look(&experience, true);
         for _ in 0..10 {
             assert_eq!(sleeps_before_a_look(&experience, true), 0);
@@ -148,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_is_here_already_teaches_nothing() {
-        let experience = Experience::new();
+        let experience = Experience::new(FIRST);
         while !experience.pays() {}
         assert!(experience.look(&|| true, Duration::ZERO));
         sleeps_before_a_look(&experience, false);
