@@ -31,8 +31,8 @@ class Comparison:
     case: Case
     turns: dict[str, Turns]
     missing: dict[str, str]
-    #: The part of the time in which the load had nothing to do, with ours; where there is a load.
-    waits: float | None
+    #: The part of the time that the load left to ours; where there is a load.
+    share: float | None
 
     def ratio(self, peer: str) -> Ratio | None:
         if peer not in self.turns:
@@ -71,7 +71,7 @@ class Comparison:
                 for name, each in self.turns.items()
             },
             "ratios": {peer: self.ratio(peer)._asdict() for peer in self.turns},
-            "load waits": self.waits,
+            "server's share": self.share,
             "missing": self.missing,
             "required": [
                 asdict(one) | {"holds": one.holds} for each in self.required.values() for one in each
@@ -94,8 +94,8 @@ def compare(programs: Programs, case: Case, loops: list[str], rounds: int, secon
                 raise
             missing[error.loop] = f"not available: {error}"
             continue
-        waits = ways[OURS].waits
-        return Comparison(case, turns, missing, median(waits) if waits else None)
+        shares = ways[OURS].shares
+        return Comparison(case, turns, missing, median(shares) if shares else None)
 
 
 def table(name: str, comparisons: list[Comparison], loops: list[str]) -> Table:

@@ -38,8 +38,8 @@ LOOKS = {
 
 #: What is drawn, in which order its groups come.
 PICTURES = {
-    "io": ("I/O", lambda row: row["load waits"] is not None),
-    "scheduling": ("Scheduling and processes", lambda row: row["load waits"] is None),
+    "io": ("I/O", lambda row: row["server's share"] is not None),
+    "scheduling": ("Scheduling and processes", lambda row: row["server's share"] is None),
 }
 
 NAMES = 235

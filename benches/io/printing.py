@@ -17,7 +17,7 @@ def show(comparisons: list[Comparison]) -> None:
     printed.add_column(no_wrap=True)
     for peer in PEERS:
         printed.add_column(peer, justify="right", no_wrap=True)
-    printed.add_column("load waits", justify="right")
+    printed.add_column("its share", justify="right")
     printed.add_column("required", justify="right")
     printed.add_column("", no_wrap=True)
     for each in comparisons:
@@ -27,7 +27,7 @@ def show(comparisons: list[Comparison]) -> None:
         printed.add_row(
             each.case.row,
             *(f"{ratio.rate:.2f} {ratio.processor:.2f}" if ratio else "-" for ratio in ratios),
-            "" if each.waits is None else f"{each.waits:.0%}",
+            "" if each.share is None else f"{each.share:.0%}",
             f"{each.case.times:g}",
             f"[{colour}]{verdict}[/]",
         )
@@ -36,5 +36,5 @@ def show(comparisons: list[Comparison]) -> None:
         console.width = WIDTH
     console.print(printed)
     console.print(
-        "load waits: the part of the time in which it slept, and the server ran; the rest is the same for all loops"
+        "its share: the part of the time that the load left to EventLoop's server; rates are per second of that time"
     )

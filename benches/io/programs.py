@@ -172,21 +172,23 @@ class Requests:
     def __init__(self, server: Program, load: Program) -> None:
         self._server = server
         self._load = load
-        #: The part of each turn in which the load had nothing to do.
-        self.waits: list[float] = []
+        #: The part of each turn that the load left to the server.
+        self.shares: list[float] = []
 
     def __call__(self, requests: int) -> Took:
-        before = self._server.processor_time()
-        seconds, waited = map(float, self._load.ask(str(requests)).split())
-        self.waits.append(waited / seconds)
-        self._server.rest()
-        return Took(seconds, nan, nan, self._server.processor_time() - before)
+        """The seconds are those that the load left to the server: both share a processor."""
+        before, load_before = self._server.processor_time(), self._load.processor_time()
+        seconds = float(self._load.ask(str(requests)))
+        self._server.rest()  # and so is the load, by then
+        left = seconds - (self._load.processor_time() - load_before)
+        self.shares.append(left / seconds)
+        return Took(left, nan, nan, self._server.processor_time() - before)
 
 
 class Operation:
     """Something a loop does by itself."""
 
-    waits: tuple[()] = ()
+    shares: tuple[()] = ()
 
     def __init__(self, program: Program, name: str) -> None:
         self._program = program

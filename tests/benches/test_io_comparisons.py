@@ -87,14 +87,14 @@ class Programs:
                 raise Failed(loop, "broke down")
             return Took(0.1 * repetitions, 0, 0, 0.1 * repetitions)
 
-        way.waits = [0.5]
+        way.shares = [0.5]
         return way
 
     def forget(self, loop):
         self.forgotten.append(loop)
 
 done = compare(Programs(), CASES[0], [OURS, STANDARD, UVLOOP, RLOOP], 3, 0.1)
-print(*done.turns, done.waits)
+print(*done.turns, done.share)
 print(done.missing)
 print(Programs.forgotten)
 """

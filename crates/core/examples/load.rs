@@ -3,9 +3,8 @@
 //!
 //! `load KIND ADDRESS CONNECTIONS SIZE`, where the kind is `tcp`, `unix`, `udp` or `once`: a new
 //! TCP connection for each request, which the server closes after its answer. Each line of the
-//! input is a number of requests to make. The answer is a line with the seconds they took, and
-//! those of them in which there was nothing to do but wait. Ends with its input, or with 1 if the
-//! server doesn't answer.
+//! input is a number of requests to make. The answer is a line with the seconds they took. Ends with
+//! its input, or with 1 if the server doesn't answer.
 
 use std::env;
 use std::io::{self, BufRead, Error, ErrorKind, Write};
@@ -47,10 +46,10 @@ fn run(args: &[String]) -> io::Result<()> {
     let mut load = Load::new(target, number(connections)?, number(size)?)?;
     for line in io::stdin().lock().lines() {
         let began = Instant::now();
-        let waited = load.make(number(line?.trim())?)?.as_secs_f64();
+        load.make(number(line?.trim())?)?;
         let seconds = began.elapsed().as_secs_f64();
         let mut output = io::stdout().lock();
-        writeln!(output, "{seconds:.9} {waited:.9}")?;
+        writeln!(output, "{seconds:.9}")?;
         output.flush()?;
     }
     Ok(())
@@ -131,9 +130,8 @@ impl Load {
         })
     }
 
-    /// Makes so many requests, and returns when the last is answered: how long it had nothing to do.
-    fn make(&mut self, mut requests: usize) -> io::Result<Duration> {
-        let mut waited = Duration::ZERO;
+    /// Makes so many requests, and returns when the last is answered.
+    fn make(&mut self, mut requests: usize) -> io::Result<()> {
         let mut running = Vec::new();
         let mut polled = Vec::new();
         loop {
@@ -144,9 +142,9 @@ impl Load {
                 running.push(self.begin(place)?);
             }
             if running.is_empty() {
-                return Ok(waited);
+                return Ok(());
             }
-            waited += poll(&running, self.message.len(), &mut polled)?;
+            poll(&running, self.message.len(), &mut polled)?;
             for index in (0..running.len()).rev() {
                 let events = polled[index].revents;
                 if events & libc::POLLOUT != 0 {
@@ -224,8 +222,8 @@ fn moved(count: isize) -> io::Result<Option<usize>> {
     })
 }
 
-/// Waits until something can be done for one of the requests, and says how long that took.
-fn poll(running: &[Request], size: usize, polled: &mut Vec<libc::pollfd>) -> io::Result<Duration> {
+/// Waits until something can be done for one of the requests.
+fn poll(running: &[Request], size: usize, polled: &mut Vec<libc::pollfd>) -> io::Result<()> {
     polled.clear();
     polled.extend(running.iter().map(|request| libc::pollfd {
         fd: request.connection.as_raw_fd(),
@@ -236,22 +234,12 @@ fn poll(running: &[Request], size: usize, polled: &mut Vec<libc::pollfd>) -> io:
         },
         revents: 0,
     }));
-    if ready(polled, Duration::ZERO)? {
-        return Ok(Duration::ZERO);
-    }
-    let began = Instant::now();
-    if !ready(polled, PATIENCE)? {
-        return Err(Error::new(ErrorKind::TimedOut, "the server doesn't answer"));
-    }
-    Ok(began.elapsed())
-}
-
-fn ready(polled: &mut [libc::pollfd], timeout: Duration) -> io::Result<bool> {
     let count = polled.len() as libc::nfds_t;
-    let milliseconds = timeout.as_millis() as libc::c_int;
+    let milliseconds = PATIENCE.as_millis() as libc::c_int;
     // SAFETY: the pointer and the length are those of a slice.
     match unsafe { libc::poll(polled.as_mut_ptr(), count, milliseconds) } {
         -1 => Err(Error::last_os_error()),
-        ready => Ok(ready > 0),
+        0 => Err(Error::new(ErrorKind::TimedOut, "the server doesn't answer")),
+        _ => Ok(()),
     }
 }
