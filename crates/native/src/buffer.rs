@@ -19,6 +19,13 @@ use crate::gil::GilCell;
 /// memory is found for it in advance.
 const LARGE: usize = 4096;
 
+/// Of a stream that brings less than this at a time no more than expected is received at once: to tell the system of two pieces of
+/// memory takes it as long as to copy 2 KiB.
+const VERY_LARGE: usize = 64 * 1024;
+
+/// How many times as much is expected of a stream once there was as much as there was room for.
+const MORE: usize = 4;
+
 thread_local! {
     /// Used again and again, as it is empty again before Python code runs.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -26,16 +33,19 @@ thread_local! {
 
 /// Has `receive` fill memory for at most `most` bytes, and returns those that it says it has filled. What is `expected`
 /// is received where it is to stay, what comes beyond that elsewhere: so it may get one piece of memory or two, of which
-/// the second comes after the first. None: nothing was received, and it wasn't the end.
+/// the second comes after the first. What `can_be_split` may be left to the next time instead. None: nothing was received,
+/// and it wasn't the end.
 ///
 /// `receive` runs no Python code, but may let go of the GIL.
 pub fn receive_bytes<'py>(
     py: Python<'py>,
     expected: &GilCell<usize>,
     most: usize,
+    can_be_split: bool,
     receive: impl FnOnce(&mut [IoSliceMut<'_>]) -> PyResult<Option<usize>>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let usual = expected.get(py);
+    let is_split = can_be_split && (LARGE..VERY_LARGE).contains(&usual);
     let received = SCRATCH.with_borrow_mut(|scratch| {
         grow(scratch, most);
         if usual < LARGE {
@@ -45,13 +55,19 @@ pub fn receive_bytes<'py>(
                 .transpose();
         }
         KEEPS_MEMORY.call_once(keep_memory);
-        let mut place = NewBytes::new(py, usual.min(most) as isize)?;
+        // With room for one more it shows whether that was all.
+        let size = usual + usize::from(is_split);
+        let mut place = NewBytes::new(py, size.min(most) as isize)?;
         let room = place.as_mut_slice();
         let length = room.len();
         // SAFETY: the memory is as long as it says; who receives only writes to it.
         let room = unsafe { slice::from_raw_parts_mut(room.as_mut_ptr().cast(), length) };
-        let (beyond, _) = scratch.split_at_mut(most - length);
-        let received = receive(&mut [IoSliceMut::new(room), IoSliceMut::new(beyond)])?;
+        let received = if is_split {
+            receive(&mut [IoSliceMut::new(room)])?
+        } else {
+            let beyond = &mut scratch[..most - length];
+            receive(&mut [IoSliceMut::new(room), IoSliceMut::new(beyond)])?
+        };
         let Some(size) = received else {
             return Ok(None);
         };
@@ -62,8 +78,14 @@ pub fn receive_bytes<'py>(
         concatenate(py, &[bytes.as_bytes(), &scratch[..size - length]]).map(Some)
     })?;
     if let Some(bytes) = &received {
-        // Messages that come in pieces are expected whole again.
-        expected.set(py, bytes.as_bytes().len().max(usual - usual / 4));
+        let size = bytes.as_bytes().len();
+        let next = if is_split && size > usual {
+            MORE * usual
+        } else {
+            // Messages that come in pieces are expected whole again.
+            size.max(usual - usual / 4)
+        };
+        expected.set(py, next);
     }
     Ok(received)
 }
@@ -113,6 +135,9 @@ unsafe extern "C" {
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
 }
 
+/// To give back less than one part of so many of an object's memory takes longer than it is worth.
+const KEEPS: usize = 32;
+
 /// A `bytes` object that is being filled: nobody else knows it.
 pub struct NewBytes<'py> {
     object: *mut ffi::PyObject,
@@ -137,8 +162,17 @@ impl<'py> NewBytes<'py> {
         }
     }
 
-    /// The object, cut to the bytes that were filled in.
+    /// The object, cut to the bytes that were filled in. Of the memory beyond it may keep some.
     pub fn shrink(mut self, size: usize) -> PyResult<Bound<'py, PyAny>> {
+        let room = self.as_mut_slice().len();
+        if size < room && room - size <= room / KEEPS {
+            // SAFETY: the object is bytes, with room for more than `size` and a zero behind, and nobody else knows it: not its
+            // size either, which is no part of how it is freed.
+            unsafe {
+                ffi::PyBytes_AsString(self.object).add(size).write(0);
+                (*self.object.cast::<ffi::PyVarObject>()).ob_size = size as isize;
+            }
+        }
         // SAFETY: the only reference is given and, moved perhaps or null after an error, gotten back.
         unsafe { _PyBytes_Resize(&raw mut self.object, size as isize) };
         let object = std::mem::replace(&mut self.object, ptr::null_mut());

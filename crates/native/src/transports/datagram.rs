@@ -119,7 +119,7 @@ impl DatagramTransport {
             None => return Ok(None),
         };
         let mut from = None;
-        let data = receive_bytes(py, &self.expected, MAX_SIZE, |into| {
+        let data = receive_bytes(py, &self.expected, MAX_SIZE, false, |into| {
             let received = system::receive_message(fd, into)?;
             Ok(received.map(|(size, address)| {
                 from = Some(address);

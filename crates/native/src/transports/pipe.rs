@@ -48,7 +48,7 @@ impl ReadPipeTransport {
         let Some(protocol) = this.protocol(py) else {
             return Ok(());
         };
-        let read = receive_bytes(py, &slf.get().expected, MAX_SIZE, |into| {
+        let read = receive_bytes(py, &slf.get().expected, MAX_SIZE, true, |into| {
             py.detach(|| system::read(this.fd, into))
         });
         let data = match read {

@@ -37,7 +37,7 @@ impl StreamTransport {
         let py = slf.py();
         let this = slf.get();
         let fd = this.descriptor(py)?;
-        let received = receive_bytes(py, &this.expected, MAX_SIZE, |into| match into {
+        let received = receive_bytes(py, &this.expected, MAX_SIZE, true, |into| match into {
             // SAFETY: the memory is valid for writes of its length.
             [one] => unsafe { socket::receive(fd, one.as_mut_ptr(), one.len()) }.moved(),
             several => socket::receive_vectored(fd, several).moved(),
