@@ -231,10 +231,12 @@ def test_a_coroutine_may_look_at_its_own_loop(loop):
 @pytest.mark.parametrize("kind", ["coroutine", "generator", "async generator"])
 def test_looking_at_what_runs_is_safe_whatever_its_bytecode_looks_like(script, kind):
     """CPython before 3.13 asks the next instruction of what awaits whether it does, and a running one's may be any."""
-    running = script(f"kind = {kind!r}" + """
+    running = script(
+        f"kind = {kind!r}"
+        + """
 import functools, types
-# A partial function: the interpreter counts how often it has tried to make such a call a faster one. It keeps the count in
-# the bytecode, where after a while it looks like an instruction.
+# A partial function: the interpreter counts how often it has tried to make such a call a faster one. It keeps the count
+# in the bytecode, where after a while it looks like an instruction.
 @types.coroutine
 def generator():
     for _ in range(1000):
@@ -260,7 +262,8 @@ with make_loop() as loop:
     look = functools.partial(loop.dump)
     loop.evaluate(looks())
     say("fine")
-""")
+"""
+    )
     assert running.finish() == 0, running
     assert running.lines == ["fine"]
 

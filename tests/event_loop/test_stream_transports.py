@@ -173,7 +173,15 @@ def test_a_protocol_is_told_in_asyncios_order(run, pair):
     run(main)
 
 
-@pytest.mark.parametrize("sizes", [[1], [10_000] * 5, [100_000, 10, 300_000, 5000, 1, 1], [20_000, 20_000, 20_001, 19_999, 9_000, 70_000, 9_000]])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [1],
+        [10_000] * 5,
+        [100_000, 10, 300_000, 5000, 1, 1],
+        [20_000, 20_000, 20_001, 19_999, 9_000, 70_000, 9_000],
+    ],
+)
 def test_messages_of_any_size_arrive_whole(run, pair, sizes):
     async def main(_):
         transport, protocol, theirs = await connect(Recording, pair)
