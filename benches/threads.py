@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from itertools import chain
+from collections.abc import Callable
+from itertools import chain, repeat
+from math import nan
 
-from .measuring import Table, Timed, Took, Turns, percentile
+from .measuring import Table, Timed, Took, Turns, Way, percentile
 from .ways import NATIVE, STANDARD, TRIVIAL, Bridge, all_open, faster, fastest
 
 THREADS = (1, 8, 64)
+
+#: Calls between two looks at the clock, where it is to be seen how many get through.
+SOME = 16
 
 
 def measure(quick: bool) -> list[Table]:
@@ -23,9 +28,8 @@ def measure_threads(opened, threads: int, rounds: int, seconds: float) -> Table:
     durations = {name: [] for name in opened.bridges}
     for _ in range(rounds):
         for name, bridge in opened.bridges.items():
-            took, each = together(bridge, threads, seconds)
-            turns[name].add(Took(took, 0, 0), len(each))
-            durations[name] += each
+            turns[name].add(*throughput(bridge, threads, seconds))
+            durations[name] += latencies(bridge, threads, seconds)
     required = fastest(turns)
     if threads == 8:
         required += faster(turns, STANDARD, default=8, caller_runs=25)
@@ -45,30 +49,62 @@ def measure_threads(opened, threads: int, rounds: int, seconds: float) -> Table:
     )
 
 
-def together(bridge: Bridge, threads: int, seconds: float) -> tuple[float, list[float]]:
-    """How long so many threads were at it, in seconds, and how long each of their calls took."""
+def throughput(bridge: Bridge, threads: int, seconds: float) -> tuple[Took, int]:
+    """How long so many threads were at it, and how many calls they made; nobody looks at the clock for each."""
+    made = []
+
+    def caller() -> Way:
+        call = warm(bridge)
+
+        def call_some(some: int) -> None:
+            for _ in repeat(None, some):
+                call()
+            made.append(some)
+
+        return call_some
+
+    return Took(together(caller, SOME, threads, seconds), nan, nan), sum(made)
+
+
+def latencies(bridge: Bridge, threads: int, seconds: float) -> list[float]:
+    """How long each call took, in seconds, while so many threads were at it."""
     calls: list[Timed] = []
+
+    def caller() -> Way:
+        calls.append(Timed(warm(bridge)))
+        return calls[-1]
+
+    together(caller, 1, threads, seconds)
+    return list(chain.from_iterable(timed.durations for timed in calls))
+
+
+def warm(bridge: Bridge) -> Callable[[], object]:
+    """A call that this thread has made before."""
+    call = bridge.call(TRIVIAL)
+    call()
+    return call
+
+
+def together(caller: Callable[[], Way], repetitions: int, threads: int, seconds: float) -> float:
+    """Has threads do something for so many seconds, each what `caller` gives it. Returns how long it really took."""
     began = 0.0
 
     def start() -> None:
         nonlocal began
         began = time.perf_counter()
 
-    def call_again_and_again() -> None:
-        call = bridge.call(TRIVIAL)
-        call()
-        timed = Timed(call)
-        calls.append(timed)
+    def do_again_and_again() -> None:
+        way = caller()
         ready.wait()
         until = began + seconds
-        timed(1)  # once at least, also by a thread that isn't let in before it is over
+        way(repetitions)  # once at least, also by a thread that isn't let in before it is over
         while time.perf_counter() < until:
-            timed(1)
+            way(repetitions)
 
     ready = threading.Barrier(threads, start)
-    running = [threading.Thread(target=call_again_and_again) for _ in range(threads)]
+    running = [threading.Thread(target=do_again_and_again) for _ in range(threads)]
     for thread in running:
         thread.start()
     for thread in running:
         thread.join()
-    return time.perf_counter() - began, list(chain.from_iterable(timed.durations for timed in calls))
+    return time.perf_counter() - began
