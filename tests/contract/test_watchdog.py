@@ -178,6 +178,29 @@ def test_its_thread_ends_with_a_loop_that_was_given_up(make_loop, gate, log):
     assert future.done()
 
 
+def test_a_limit_that_never_answers_does_not_hold_up_the_exit(gate):
+    asked = threading.Event()
+
+    class NeverSays(asyncio.SelectorEventLoop):
+        @property
+        def slow_callback_duration(self):
+            if threading.current_thread().name.startswith("Dummy-"):
+                asked.set()
+                gate.wait()
+            return 1.0
+
+        @slow_callback_duration.setter
+        def slow_callback_duration(self, seconds):
+            pass
+
+    with AsyncioThreadLoop(loop_factory=NeverSays) as loop:
+        assert asked.wait(WAIT)
+        assert loop.evaluate(answer()) == 42
+    assert watchdogs()
+    gate.set()
+    until(lambda: not watchdogs())
+
+
 def test_it_sleeps_while_the_loop_does():
     def wake_ups():
         (watchdog,) = watchdogs()

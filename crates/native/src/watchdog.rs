@@ -5,7 +5,7 @@
 //! already may still be at it when the interpreter ends, hence `call_user`.
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,11 +23,20 @@ use crate::room;
 /// What an attach to the interpreter may take. After longer than that it is not certain that the loop had its turns.
 const PROMPT: Duration = Duration::from_millis(25);
 
+/// How long it may take to end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 #[pyclass(frozen, module = "asyncio_thread_loop._native")]
 pub struct Watchdog {
     heartbeat: Arc<Heartbeat>,
-    thread: GilCell<Option<JoinHandle<()>>>,
+    thread: GilCell<Option<Thread>>,
     epoch: u32,
+}
+
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Disconnected when it ends.
+    life: Receiver<()>,
 }
 
 #[pymethods]
@@ -75,7 +84,8 @@ impl Watchdog {
         })
     }
 
-    /// Ends the watching; the thread has ended when this returns. Not to be called by `report` itself.
+    /// Ends the watching; the thread has ended when this returns, unless what it asked of another loop doesn't answer. Not
+    /// to be called by `report` itself.
     fn stop(&self, py: Python<'_>) {
         let Some(thread) = self.thread.take(py) else {
             return;
@@ -86,8 +96,11 @@ impl Watchdog {
             return;
         }
         self.heartbeat.stop();
-        // It must not be in the interpreter when that ends. It can't have panicked: what it calls returns errors.
-        let _ = py.detach(|| thread.join());
+        // It had better not be in the interpreter when that ends. It can't have panicked: what it calls returns errors.
+        py.detach(move || match thread.life.recv_timeout(PATIENCE) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => drop(thread.handle.join()),
+        });
     }
 }
 
@@ -121,8 +134,9 @@ fn start(
     py: Python<'_>,
     heartbeat: Arc<Heartbeat>,
     subject: impl Subject + Send + 'static,
-) -> std::io::Result<JoinHandle<()>> {
+) -> std::io::Result<Thread> {
     let (attached, has_attached) = channel();
+    let (alive, life) = channel();
     let mut builder = std::thread::Builder::new().name("loop watchdog".to_owned());
     let stack = room::stack_size();
     if stack > 0 {
@@ -139,7 +153,8 @@ fn start(
         before
     };
     // The new thread inherits the mask.
-    let started = builder.spawn(move || {
+    let handle = builder.spawn(move || {
+        let _alive: Sender<()> = alive;
         // Attached once for good, as making a thread known to the interpreter takes a lock that CPython 3.11 doesn't
         // expect to be held when another thread forks.
         let mut subject = Some(subject);
@@ -154,11 +169,10 @@ fn start(
     });
     // SAFETY: `before` was filled above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
-    if started.is_ok() {
-        // An error means that there was nothing to attach to any more.
-        let _ = py.detach(move || has_attached.recv());
-    }
-    started
+    let handle = handle?;
+    // An error means that there was nothing to attach to any more.
+    let _ = py.detach(move || has_attached.recv());
+    Ok(Thread { handle, life })
 }
 
 /// Tells Python.
