@@ -11,6 +11,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
 import warnings
 import weakref
 from asyncio import sslproto
@@ -144,6 +145,58 @@ async def to_peer(for_server, for_client, make=Recording, **options):
     return transport, protocol, peer
 
 
+class ByHand:
+    """The other side, a server whose bytes the test sends itself."""
+
+    def __init__(self, sock, context):
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+
+    async def handshake(self):
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self.send()
+                self.incoming.write(await asyncio.get_running_loop().sock_recv(self.socket, 65536))
+            else:
+                return await self.send()
+
+    def encrypted(self, message=b""):
+        if message:
+            self.tls.write(message)
+        return self.outgoing.read()
+
+    async def send(self, message=b""):
+        await self.send_bytes(self.encrypted(message))
+
+    async def send_bytes(self, data):
+        await asyncio.get_running_loop().sock_sendall(self.socket, data)
+
+
+class Dripping(ByHand):
+    async def send_bytes(self, data):
+        for byte in data:
+            await super().send_bytes(bytes([byte]))
+            await asyncio.sleep(0)
+
+
+async def to_hand(for_server, for_client, make=Recording, make_peer=ByHand):
+    """A client's transport and protocol, of which the server is a `ByHand`."""
+    ours, theirs = tcp_pair()
+    peer = make_peer(theirs, for_server)
+    (transport, protocol), _ = await asyncio.gather(
+        asyncio.get_running_loop().create_connection(
+            make, sock=ours, ssl=for_client, server_hostname="localhost"
+        ),
+        peer.handshake(),
+    )
+    return transport, protocol, peer
+
+
 def test_the_transport_is_native_and_looks_like_asyncios(run_natively, for_server, for_client):
     async def main(_):
         theirs, ours = await connect(for_server, for_client)
@@ -212,14 +265,18 @@ CIPHERS = {
 }
 
 
-@pytest.mark.parametrize("cipher", CIPHERS)
-@pytest.mark.parametrize("make", [Recording, TlsBuffered, lambda: TlsBuffered(1 << 18)])
-def test_messages_of_any_size_arrive_whole(run, for_server, for_client, make, cipher):
+def agree_on(cipher, *contexts):
     version, ciphers = CIPHERS[cipher]
-    for context in (for_server, for_client):
+    for context in contexts:
         context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
         if ciphers is not None:
             context.set_ciphers(ciphers)
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+@pytest.mark.parametrize("make", [Recording, TlsBuffered, lambda: TlsBuffered(1 << 18)])
+def test_messages_of_any_size_arrive_whole(run, for_server, for_client, make, cipher):
+    agree_on(cipher, for_server, for_client)
 
     async def main(_):
         theirs, ours = await connect(for_server, for_client, make_client=make)
@@ -238,37 +295,15 @@ def test_messages_of_any_size_arrive_whole(run, for_server, for_client, make, ci
 
 def test_records_may_come_byte_by_byte(run, for_server, for_client):
     async def main(_):
-        ours, theirs = tcp_pair()
-        theirs.setblocking(False)
-        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        loop = asyncio.get_running_loop()
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        engine = for_server.wrap_bio(incoming, outgoing, server_side=True)
-        connecting = loop.create_task(
-            loop.create_connection(Recording, sock=ours, ssl=for_client, server_hostname="localhost")
-        )
-
-        async def drip():
-            for byte in outgoing.read():
-                await loop.sock_sendall(theirs, bytes([byte]))
-                await asyncio.sleep(0)
-
-        while True:
-            try:
-                engine.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                await drip()
-                incoming.write(await loop.sock_recv(theirs, 65536))
-        transport, protocol = await connecting
+        transport, protocol, peer = await to_hand(for_server, for_client, make_peer=Dripping)
         for message in (b"hello", b"x" * 300, b"", b"y" * 20):
-            engine.write(message)
-        await drip()
+            peer.tls.write(message)
+        await peer.send()
         await until(lambda: len(protocol.received) == 325)
         assert protocol.received == b"hello" + b"x" * 300 + b"y" * 20
         transport.abort()
         await protocol.lost
-        theirs.close()
+        peer.socket.close()
 
     run(main)
 
@@ -528,13 +563,65 @@ def test_bytes_that_are_no_tls_end_the_connection_with_the_reason(run, for_serve
     run(main)
 
 
-def test_a_record_that_was_changed_on_its_way_ends_the_connection(run, for_server, for_client):
-    async def main(_):
-        _transport, protocol, peer = await to_peer(for_server, for_client)
-        os.write(peer.socket.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
-        assert isinstance(await protocol.lost, ssl.SSLError)
-        assert protocol.received == b""
+@pytest.mark.parametrize("cipher", CIPHERS)
+@pytest.mark.parametrize("make", [Recording, TlsBuffered])
+def test_a_record_that_was_changed_on_its_way_ends_the_connection(run, for_server, for_client, make, cipher):
+    agree_on(cipher, for_server, for_client)
+
+    async def main(reports):
+        _, protocol, peer = await to_hand(for_server, for_client, make)
+        notes = getattr(protocol, "notes", protocol)
+        await peer.send(b"unchanged")
+        await until(lambda: notes.received == b"unchanged")
+        changed = bytearray(peer.encrypted(b"changed"))
+        changed[-1] ^= 1
+        await peer.send_bytes(changed)
+        reason = await notes.lost
+        assert type(reason) is ssl.SSLError
+        assert (reason.library, reason.reason) == ("SSL", "DECRYPTION_FAILED_OR_BAD_RECORD_MAC")
+        assert notes.received == b"unchanged"
+        assert reports == []
         peer.socket.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("cipher", ["TLSv1.3", "GCM"])
+def test_an_alert_of_the_other_side_is_the_reason_of_the_loss(run, for_server, for_client, cipher):
+    agree_on(cipher, for_server, for_client)
+
+    async def main(reports):
+        _, protocol, peer = await to_hand(for_server, for_client)
+        peer.incoming.write(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        with pytest.raises(ssl.SSLError):
+            peer.tls.read()
+        await peer.send()
+        reason = await protocol.lost
+        assert type(reason) is ssl.SSLError
+        assert (reason.library, reason.reason) == ("SSL", "SSLV3_ALERT_BAD_RECORD_MAC")
+        assert reports == []
+        peer.socket.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("cipher", ["TLSv1.3", "GCM"])
+@pytest.mark.parametrize("make", [Recording, TlsBuffered])
+def test_what_comes_together_with_the_end_of_tls_is_received(run, for_server, for_client, make, cipher):
+    agree_on(cipher, for_server, for_client)
+
+    async def main(reports):
+        _, protocol, peer = await to_hand(for_server, for_client, make)
+        notes = getattr(protocol, "notes", protocol)
+        peer.tls.write(b"the last")
+        with pytest.raises(ssl.SSLWantReadError):
+            peer.tls.unwrap()
+        await peer.send()
+        await until(lambda: "eof_received" in notes.told)
+        peer.socket.close()
+        assert await notes.lost is None
+        assert notes.received == b"the last"
+        assert reports == []
 
     run(main)
 
@@ -682,6 +769,79 @@ def test_new_keys_may_be_agreed_on_at_any_time(run, for_server):
         await process.communicate()
         server.close()
         await server.wait_closed()
+
+    run(main)
+
+
+HANDSHAKE = b"\x16"
+"""How a record of a handshake begins."""
+
+
+def test_new_keys_of_tls_1_2_are_agreed_on_while_the_protocol_writes(run, for_client, certificate, tmp_path):
+    for_client.keylog_filename = str(tmp_path / "keys")
+
+    async def main(reports):
+        loop = asyncio.get_running_loop()
+        command = "openssl s_server -tls1_2 -naccept 1 -accept 127.0.0.1:0 -cert"
+        process = await asyncio.create_subprocess_exec(
+            *command.split(),
+            certificate,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        printed = b""
+
+        async def prints(text):
+            nonlocal printed
+            while text not in printed:
+                more = await process.stdout.read(1000)
+                assert more
+                printed += more
+
+        await prints(b"ACCEPT 127.0.0.1:")
+        await prints(b"\n")
+        port = int(printed.split(b"ACCEPT 127.0.0.1:")[1].split()[0])
+        ours, theirs = tcp_pair()
+        server = socket.create_connection(("127.0.0.1", port))
+        shakes_hands, may_go_on = asyncio.Event(), asyncio.Event()
+
+        async def forward(source, target, is_held=lambda data: False):
+            source.setblocking(False)
+            while data := await loop.sock_recv(source, 65536):
+                if is_held(data):
+                    shakes_hands.set()
+                    await may_go_on.wait()
+                await loop.sock_sendall(target, data)
+            target.shutdown(socket.SHUT_WR)
+
+        forwarding = asyncio.gather(
+            forward(server, theirs),
+            forward(theirs, server, lambda data: protocol is not None and data.startswith(HANDSHAKE)),
+        )
+        protocol = None
+        transport, protocol = await loop.create_connection(
+            Recording, sock=ours, ssl=for_client, server_hostname="localhost"
+        )
+        transport.write(b"before\n")
+        await prints(b"before")
+        process.stdin.write(b"r\n")  # a new handshake
+        await shakes_hands.wait()
+        transport.write(b"meanwhile\n")
+        assert transport.get_write_buffer_size() >= len(b"meanwhile\n")
+        may_go_on.set()
+        await prints(b"meanwhile")
+        process.stdin.write(b"after\n")
+        await until(lambda: protocol.received == b"after\n")
+        assert (tmp_path / "keys").read_text().count("CLIENT_RANDOM") == 2
+        transport.close()
+        assert await protocol.lost is None
+        process.stdin.close()
+        await process.communicate()
+        await forwarding
+        server.close()
+        theirs.close()
+        assert reports == []
 
     run(main)
 
@@ -952,6 +1112,101 @@ def test_a_context_may_have_its_own_class_of_objects(run, for_server, for_client
     run(main)
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_what_is_encrypted_in_part_is_encrypted_to_the_end(run, for_server, for_client, kind):
+    class Slow(ssl.SSLObject):
+        def write(self, data):
+            return super().write(bytes(data)[:1000])
+
+    async def main(_):
+        for_client.sslobject_class = Slow
+        theirs, ours = await connect(for_server, for_client, make_server=Recording)
+        message = bytes(range(256)) * 10
+        ours.transport.write(kind(message))
+        ours.transport.write(b".")
+        await until(lambda: len(theirs.received) == len(message) + 1)
+        assert theirs.received == message + b"."
+        await closed(ours, theirs)
+
+    run(main)
+
+
+def test_other_threads_go_on_while_much_is_encrypted(run, for_server, for_client):
+    async def main(_):
+        transport, protocol, peer = await to_peer(for_server, for_client)
+        goes_on, may_go_on = threading.Event(), threading.Lock()
+        may_go_on.acquire()
+
+        def other():
+            with may_go_on:
+                goes_on.set()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(WAIT)  # nobody has to let go of the GIL
+        try:
+            may_go_on.release()
+            message = b"x" * LARGE
+            while not goes_on.is_set() and transport.get_write_buffer_size() < 20 * LARGE:
+                transport.write(message)
+            assert goes_on.is_set()
+        finally:
+            sys.setswitchinterval(interval)
+            thread.join()
+        transport.abort()
+        await protocol.lost
+        peer.socket.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_callback_of_the_context_is_told_of_every_record(run, for_server, for_client, size):
+    told = []
+
+    def callback(tls, direction, version, content, message, data):
+        told.append((direction, content))
+
+    async def main(_):
+        for_client._msg_callback = callback
+        theirs, ours = await connect(for_server, for_client)
+        told.clear()
+        ours.transport.write(b"x" * size)
+        await until(lambda: len(ours.received) == size)
+        directions = {direction for direction, content in told if content == ssl._TLSContentType.HEADER}
+        assert directions == {"read", "write"}
+        await closed(ours, theirs)
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_an_error_of_a_callback_of_the_context_ends_the_connection(
+    run, for_server, for_client, direction, size
+):
+    fails = False
+
+    def callback(tls, which, version, content, message, data):
+        if fails and which == direction:
+            raise LookupError(which)
+
+    async def main(reports):
+        nonlocal fails
+        for_client._msg_callback = callback
+        theirs, ours = await connect(for_server, for_client, make_server=Recording)
+        await exchange(ours, theirs, size=300)
+        fails = True
+        (ours if direction == "write" else theirs).transport.write(b"x" * size)
+        reason = await ours.lost
+        assert type(reason) is LookupError
+        assert [each["exception"] for each in reports] == [reason]
+        await theirs.lost
+
+    run(main)
+
+
 def test_an_unclosed_transport_is_warned_of(run_natively, for_server, for_client):
     async def main(_):
         transport, protocol, peer = await to_peer(for_server, for_client)
@@ -1060,6 +1315,28 @@ def test_the_memory_of_both_directions_is_the_loops_own(run_natively, for_server
         tls = ours.transport._ssl_protocol
         types = [type_of(tls._incoming), type_of(tls._outgoing)]
         assert [each == OPENSSLS_OWN for each in types] == [bool(HIDDEN)] * 2
+        await closed(ours, theirs)
+
+    run_natively(main)
+
+
+SAID = object.__basicsize__ + 48
+"""Where the object of a connection keeps what OpenSSL has said to it last."""
+
+IS_ASKED = bool(HIDDEN) or _ssl._SSLSocket.__basicsize__ != SAID + (32 if sys.version_info < (3, 12) else 16)
+"""Whether that is how OpenSSL is asked: some versions of CPython have more in the object, to which that matters."""
+
+
+def test_openssl_is_asked_without_the_object_of_the_standard_library(run_natively, for_server, for_client):
+    async def main(_):
+        theirs, ours = await connect(for_server, for_client, make_server=Recording)
+        said = []
+        for each in (ours, theirs):
+            tls = each.transport.get_extra_info("ssl_object")._sslobj
+            said.append(ctypes.c_int.from_address(id(tls) + SAID))
+            said[-1].value = 77  # which it never says
+        await exchange(ours, theirs)
+        assert [each.value == 77 for each in said] == [not IS_ASKED] * 2
         await closed(ours, theirs)
 
     run_natively(main)

@@ -170,7 +170,7 @@ pub fn construct_in_two_steps<'py>(
 }
 
 /// Dropped when the stack is unwound: the thread stays here.
-struct StopThread;
+pub struct StopThread;
 
 impl Drop for StopThread {
     fn drop(&mut self) {

@@ -7,7 +7,7 @@
 //! It stays as it was where the functions of the OpenSSL that `_ssl` uses can't be found, as when it is part of the
 //! program, or where the object isn't laid out as expected.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::ffi::{c_char, c_int, c_long, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, OnceLock, TryLockError};
@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::openssl::Library;
 use super::queue::Queue;
 use crate::calls;
 
@@ -78,6 +79,19 @@ impl Bio {
 
     pub fn size(&self) -> usize {
         with(&self.0, |contents| contents.queue.as_bytes().len()).unwrap_or(0)
+    }
+
+    /// Whether it is what OpenSSL reads from, or writes to, by this `BIO`.
+    ///
+    /// # Safety
+    ///
+    /// `bio` is a `BIO`, or null.
+    pub unsafe fn is_of(&self, bio: *mut c_void) -> bool {
+        let Some(Some(openssl)) = OPENSSL.get() else {
+            return false;
+        };
+        // SAFETY: the caller's.
+        !bio.is_null() && ptr::eq(unsafe { (openssl.data)(bio) }.cast(), Arc::as_ptr(&self.0))
     }
 }
 
@@ -147,49 +161,45 @@ impl OpenSsl {
     fn find(py: Python<'_>) -> PyResult<Option<Self>> {
         let kind = calls::memory_bio(py)?;
         let size: usize = kind.getattr("__basicsize__")?.extract()?;
-        let path: String = py.import("_ssl")?.getattr("__file__")?.extract()?;
-        let path = CString::new(path)?;
         let object = kind.call0()?;
+        let Some(library) = Library::find(py)? else {
+            return Ok(None);
+        };
         if size != size_of::<Layout>() {
             return Ok(None);
         }
-        // SAFETY: the path ends with a zero.
-        let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
-        if library.is_null() {
-            return Ok(None);
-        }
-        // SAFETY: an `ssl.MemoryBIO` of this size has nothing but its `BIO` and a number after its head. `_ssl` is loaded,
-        // and the handle isn't closed.
+        // SAFETY: an `ssl.MemoryBIO` of this size has nothing but its `BIO` and a number after its head.
         unsafe { Ok(Self::of(library, (*object.as_ptr().cast::<Layout>()).bio)) }
     }
 
     /// # Safety
     ///
-    /// The library is loaded for good, and linked with an OpenSSL, of 1.1.1 or 3. `bio` is one of its own, or null.
-    unsafe fn of(library: *mut c_void, bio: *mut c_void) -> Option<Self> {
+    /// The library is an OpenSSL, of 1.1.1 or 3. `bio` is one of its own, or null.
+    unsafe fn of(library: Library, bio: *mut c_void) -> Option<Self> {
         // SAFETY: the functions are declared as in OpenSSL's headers, and called as these demand.
         unsafe {
             let kind: unsafe extern "C" fn(*const c_void) -> c_int =
-                symbol(library, c"BIO_method_type")?;
-            let new_kind: unsafe extern "C" fn() -> c_int = symbol(library, c"BIO_get_new_index")?;
+                library.function(c"BIO_method_type")?;
+            let new_kind: unsafe extern "C" fn() -> c_int =
+                library.function(c"BIO_get_new_index")?;
             let new_method: unsafe extern "C" fn(c_int, *const c_char) -> *mut c_void =
-                symbol(library, c"BIO_meth_new")?;
+                library.function(c"BIO_meth_new")?;
             let set_read: unsafe extern "C" fn(*mut c_void, Read) -> c_int =
-                symbol(library, c"BIO_meth_set_read")?;
+                library.function(c"BIO_meth_set_read")?;
             let set_write: unsafe extern "C" fn(*mut c_void, Write) -> c_int =
-                symbol(library, c"BIO_meth_set_write")?;
+                library.function(c"BIO_meth_set_write")?;
             let set_control: unsafe extern "C" fn(*mut c_void, Control) -> c_int =
-                symbol(library, c"BIO_meth_set_ctrl")?;
+                library.function(c"BIO_meth_set_ctrl")?;
             let set_destroy: unsafe extern "C" fn(*mut c_void, Destroy) -> c_int =
-                symbol(library, c"BIO_meth_set_destroy")?;
+                library.function(c"BIO_meth_set_destroy")?;
             let mut found = Self {
-                new: symbol(library, c"BIO_new")?,
-                free: symbol(library, c"BIO_free")?,
-                control: symbol(library, c"BIO_ctrl")?,
-                data: symbol(library, c"BIO_get_data")?,
-                set_data: symbol(library, c"BIO_set_data")?,
-                set_flags: symbol(library, c"BIO_set_flags")?,
-                clear_flags: symbol(library, c"BIO_clear_flags")?,
+                new: library.function(c"BIO_new")?,
+                free: library.function(c"BIO_free")?,
+                control: library.function(c"BIO_ctrl")?,
+                data: library.function(c"BIO_get_data")?,
+                set_data: library.function(c"BIO_set_data")?,
+                set_flags: library.function(c"BIO_set_flags")?,
+                clear_flags: library.function(c"BIO_clear_flags")?,
                 method: ptr::null_mut(),
             };
             if bio.is_null() || kind(bio) != MEMORY {
@@ -207,16 +217,6 @@ impl OpenSsl {
             Some(found)
         }
     }
-}
-
-/// # Safety
-///
-/// The library is loaded for good, and what it has of that name is a function as `T` says.
-unsafe fn symbol<T: Copy>(library: *mut c_void, name: &CStr) -> Option<T> {
-    // SAFETY: the name ends with a zero.
-    let found = unsafe { libc::dlsym(library, name.as_ptr()) };
-    // SAFETY: the caller's, and both are pointers.
-    (!found.is_null()).then(|| unsafe { mem::transmute_copy(&found) })
 }
 
 /// # Safety

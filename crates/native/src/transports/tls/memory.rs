@@ -1,5 +1,7 @@
 //! The `ssl.MemoryBIO` of one direction.
 
+use std::ffi::c_void;
+
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -64,6 +66,16 @@ impl MemoryBio {
             Some(object) => object.getattr(intern!(py, "pending"))?.extract(),
             None => Ok(0),
         }
+    }
+
+    /// Whether it is what OpenSSL reads from, or writes to, by this `BIO`.
+    ///
+    /// # Safety
+    ///
+    /// `bio` is a `BIO`, or null.
+    pub unsafe fn is_of(&self, py: Python<'_>, bio: *mut c_void) -> bool {
+        // SAFETY: the caller's.
+        (self.bio.borrow_mut(py).as_ref()).is_some_and(|ours| unsafe { ours.is_of(bio) })
     }
 
     /// To be called when what is there will stay for a while.

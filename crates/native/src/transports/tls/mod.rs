@@ -1,4 +1,4 @@
-//! TLS: what of asyncio's `SSLProtocol` is paid per message, over the C objects of the standard `ssl`.
+//! TLS: what of asyncio's `SSLProtocol` is paid per message, with the OpenSSL of the standard `ssl`.
 //!
 //! `TlsProtocol` (`_tls.py`) derives from this class first and from asyncio's second. Handshake, shutdown, timeouts and
 //! errors are those of the CPython that runs it; what they store under asyncio's names lands in here, since a
@@ -6,8 +6,10 @@
 //! protocol, of any kind both; a `StreamTransport` hands it what it receives without a Python object in between.
 
 mod bio;
+mod connection;
 mod engine;
 mod memory;
+mod openssl;
 mod queue;
 mod reading;
 mod records;
@@ -19,6 +21,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
+use self::connection::Connection;
+use self::engine::Engine;
 use self::memory::MemoryBio;
 pub use self::queue::Queue;
 use self::records::Records;
@@ -31,6 +35,8 @@ pub struct TlsCore {
     /// The `ssl.SSLObject`, and what does its work.
     ssl_object: GilCell<Option<Py<PyAny>>>,
     engine: GilCell<Option<Py<PyAny>>>,
+    /// Of the engine.
+    connection: GilCell<Option<Connection>>,
     incoming: MemoryBio,
     outgoing: MemoryBio,
     /// The one below.
@@ -136,6 +142,7 @@ impl TlsCore {
         Self {
             ssl_object: GilCell::new(None),
             engine: GilCell::new(None),
+            connection: GilCell::new(None),
             incoming: MemoryBio::default(),
             outgoing: MemoryBio::default(),
             transport: GilCell::new(None),
@@ -188,7 +195,12 @@ impl TlsCore {
     #[setter(_sslobj)]
     fn set_ssl_object(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = object.py();
-        self.engine.set(py, Some(engine::of(object)?.unbind()));
+        let engine = engine::of(object)?;
+        let connection = Connection::of(&engine, &self.incoming, &self.outgoing)?;
+        // No code runs between the two.
+        let old = self.engine.replace(py, Some(engine.unbind()));
+        self.connection.set(py, connection);
+        drop(old);
         self.ssl_object.set(py, Some(object.clone().unbind()));
         self.records.borrow_mut(py).are_unsure();
         Ok(())
@@ -386,6 +398,13 @@ impl TlsCore {
 }
 
 impl TlsCore {
+    fn engine<'py>(&self, py: Python<'py>) -> Option<Engine<'py>> {
+        Some(Engine {
+            object: self.engine.bind(py)?,
+            connection: self.connection.get(py),
+        })
+    }
+
     fn objects(&self) -> [&GilCell<Option<Py<PyAny>>>; 8] {
         [
             &self.ssl_object,

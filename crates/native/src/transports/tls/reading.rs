@@ -4,7 +4,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::engine::{self, Attempt};
+use super::engine::{Attempt, Engine};
 use super::records::MAX_RECORD;
 use super::{Phase, TlsCore};
 use crate::buffer::{NewBytes, concatenate};
@@ -62,7 +62,7 @@ impl TlsCore {
     fn read_for_protocol(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Some(engine) = this.engine.bind(py) else {
+        let Some(engine) = this.engine(py) else {
             return Ok(());
         };
         let known = this.records.borrow_mut(py).readable();
@@ -80,10 +80,10 @@ impl TlsCore {
     /// Reads what is known to be there, which is no longer than `size`, without putting it together afterwards.
     fn read_records<'py>(
         &self,
-        engine: &Bound<'py, PyAny>,
+        engine: &Engine<'py>,
         size: usize,
     ) -> PyResult<Read<Option<Bound<'py, PyBytes>>>> {
-        let py = engine.py();
+        let py = engine.object.py();
         let mut bytes = NewBytes::new(py, size as isize)?;
         // It has as much room as was asked for.
         let place = bytes.as_mut_slice().as_mut_ptr().cast();
@@ -112,13 +112,13 @@ impl TlsCore {
     /// Reads all that there is, however much that may be.
     fn read_chunks<'py>(
         &self,
-        engine: &Bound<'py, PyAny>,
+        engine: &Engine<'py>,
     ) -> PyResult<Read<Option<Bound<'py, PyBytes>>>> {
-        let py = engine.py();
+        let py = engine.object.py();
         let mut chunks = Vec::new();
         let mut is_end = false;
         loop {
-            match engine::read(engine, MAX_SIZE)? {
+            match engine.read(MAX_SIZE)? {
                 Attempt::Done(data) if data.as_bytes().is_empty() => {
                     is_end = true;
                     break;
@@ -144,20 +144,20 @@ impl TlsCore {
     ///
     /// # Safety
     ///
-    /// As of `engine::read_into`.
+    /// As of `Engine::read_into`.
     unsafe fn fill(
         &self,
-        engine: &Bound<'_, PyAny>,
+        engine: &Engine<'_>,
         place: *mut u8,
         size: usize,
     ) -> PyResult<Read<usize>> {
-        let py = engine.py();
+        let py = engine.object.py();
         let mut count = 0;
         let mut is_end = false;
         while count < size && self.records.borrow_mut(py).readable().is_some() {
             let room = size - count;
             // SAFETY: the caller's; what is left of the memory begins there.
-            match unsafe { engine::read_into(engine, place.add(count), room)? } {
+            match unsafe { engine.read_into(place.add(count), room)? } {
                 Attempt::Done(0) => {
                     is_end = true;
                     break;
@@ -182,7 +182,7 @@ impl TlsCore {
     fn read_into_protocol(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (Some(engine), Some(protocol)) = (this.engine.bind(py), this.protocol.bind(py)) else {
+        let (Some(engine), Some(protocol)) = (this.engine(py), this.protocol.bind(py)) else {
             return Ok(());
         };
         if this.records.borrow_mut(py).readable().is_none() {

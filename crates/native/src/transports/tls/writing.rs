@@ -1,15 +1,13 @@
 //! Writing: encrypted at once, and sent at once or when the application has been told of what came.
 
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
-use super::engine::{self, Attempt};
+use super::engine::Attempt;
 use super::{Phase, TlsCore};
 use crate::buffer::concatenate;
 use crate::calls;
 use crate::gil::intern;
-use crate::transports::reading::Memory;
+use crate::transports::data::Data;
 use crate::transports::stream::StreamTransport;
 
 /// No more than this is gathered before it is sent.
@@ -21,7 +19,7 @@ impl TlsCore {
         let py = slf.py();
         let this = slf.get();
         if this.phase.get(py) != Phase::Wrapped || this.has_backlog(py)? {
-            return Self::keep(slf, data, 0);
+            return Self::keep(slf, Data::of(data)?, 0);
         }
         let written = Self::encrypt_and_send(slf, data);
         Self::fatal_error(slf, written)
@@ -40,18 +38,18 @@ impl TlsCore {
     fn encrypt_and_send(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Some(engine) = this.engine.bind(py) else {
+        let Some(engine) = this.engine(py) else {
             return Ok(());
         };
-        let size = match engine::write(&engine, data)? {
-            Attempt::Again => return Self::keep(slf, data, 0),
+        let bytes = Data::of(data)?;
+        let size = match engine.write(data, bytes.as_bytes())? {
+            Attempt::Again => 0,
             Attempt::Done(size) => size,
         };
-        if let Ok(bytes) = data.cast_exact::<PyBytes>()
-            && size < bytes.as_bytes().len()
-        {
-            return Self::keep(slf, data, size);
+        if size < bytes.as_bytes().len() {
+            return Self::keep(slf, bytes, size);
         }
+        drop(bytes);
         if this.gathers.get(py) {
             let gathered = this.gathered.get(py) + size;
             this.gathered.set(py, gathered);
@@ -63,15 +61,12 @@ impl TlsCore {
     }
 
     /// Has what comes after the first `start` bytes written when it can be, or dropped when it is for nobody any more.
-    fn keep(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, start: usize) -> PyResult<()> {
+    fn keep(slf: &Bound<'_, Self>, data: Data<'_, '_>, start: usize) -> PyResult<()> {
         let py = slf.py();
-        let memory = Memory::get(data, ffi::PyBUF_SIMPLE)?;
-        // A copy, unless nobody can change it.
-        let rest = match data.cast_exact::<PyBytes>() {
-            Ok(bytes) if start == 0 => bytes.clone(),
-            _ => concatenate(py, &[&memory.as_bytes()[start..]])?,
-        };
-        drop(memory);
+        let (mut rest, start) = data.after(py, start)?;
+        if start > 0 {
+            rest = concatenate(py, &[&rest.as_bytes()[start..]])?;
+        }
         slf.call_method1(intern!(py, "_keep_appdata"), (rest,))
             .map(drop)
     }
