@@ -773,6 +773,46 @@ def test_new_keys_may_be_agreed_on_at_any_time(run, for_server):
     run(main)
 
 
+@pytest.mark.skipif(ssl.OPENSSL_VERSION_INFO < (3, 0), reason="OpenSSL 1.1.1 lets clients renegotiate")
+def test_a_client_of_tls_1_2_that_wants_new_keys_is_refused_alone(run, for_server, for_client):
+    async def main(reports):
+        accepted = []
+
+        def accept():
+            accepted.append(Echo())
+            return accepted[-1]
+
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(accept, "127.0.0.1", 0, ssl=for_server)
+        address = server.sockets[0].getsockname()
+        _, other = await loop.create_connection(
+            Recording, *address, ssl=for_client, server_hostname="localhost"
+        )
+        process = await asyncio.create_subprocess_exec(
+            *f"openssl s_client -tls1_2 -connect 127.0.0.1:{address[1]}".split(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        await until(lambda: len(accepted) == 2 and hasattr(accepted[1], "transport"))
+        process.stdin.write(b"before\n")
+        await until(lambda: accepted[1].received == b"before\n")
+        process.stdin.write(b"R\n")
+        printed, _ = await process.communicate()
+        assert b"no renegotiation" in printed
+        reason = await accepted[1].lost
+        assert type(reason) is ssl.SSLError
+        assert reason.reason == "SSLV3_ALERT_HANDSHAKE_FAILURE"  # which is how the client takes it
+        other.transport.write(b"goes on")
+        await until(lambda: other.received == b"goes on")
+        await closed(other)
+        server.close()
+        await server.wait_closed()
+        assert reports == []
+
+    run(main)
+
+
 HANDSHAKE = b"\x16"
 """How a record of a handshake begins."""
 
