@@ -3,12 +3,13 @@
 //! To wake a thread on another processor takes a system longer than many a wait lasts: 5 to 40 µs. Where both threads
 //! share a processor it is the other way round, since whoever looks keeps the other one from what is looked for. Which of
 //! the two holds changes as the scheduler likes, so experience decides, each thread's own: after a look in vain it goes to
-//! sleep at once, twice as many times as after the one before, and then looks again.
+//! sleep at once, twice as many times as after the one before, and then looks again. A new thread begins with what the last
+//! one has learned.
 
 use std::cell::Cell;
 use std::hint;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long one look lasts at most: about as long as it takes to wake a thread, so a look in vain hardly more than
@@ -18,22 +19,21 @@ pub const MOMENT: Duration = Duration::from_micros(50);
 /// Looks between two looks at the clock.
 const ROUNDS: u32 = 16;
 
-/// How many times a thread goes to sleep before its first look, if the last look of any thread was in vain: who waits but
-/// now and then has no use for it.
+/// How many times the first thread goes to sleep before its first look: who waits but now and then has no use for it.
 const FIRST: u32 = 16;
 
 /// How many times it goes to sleep between two looks at most.
-const MOST: u32 = 8192;
+const MOST: u32 = 1024;
 
-/// The last look of any thread was not in vain: new threads begin with one.
-static PAID: AtomicBool = AtomicBool::new(false);
+/// How many times whoever looked last goes to sleep before the next look.
+static LAST: AtomicU32 = AtomicU32::new(FIRST);
 
 /// How many threads look.
-static LOOKING: AtomicUsize = AtomicUsize::new(0);
+static LOOKING: AtomicI64 = AtomicI64::new(0);
 
 thread_local! {
     // ORDERING: Relaxed here and below, whichever value is seen is good enough.
-    static EXPERIENCE: Experience = Experience::new(if PAID.load(Relaxed) { 0 } else { FIRST });
+    static EXPERIENCE: Experience = Experience::new(LAST.load(Relaxed));
 }
 
 struct Experience {
@@ -53,24 +53,25 @@ pub fn pays() -> bool {
 pub fn look(is_here: impl Fn() -> bool) -> bool {
     let found = EXPERIENCE.try_with(|experience| {
         let _one_more = Looking::begin()?;
-        Some(experience.look(&is_here, MOMENT))
+        let found = experience.look(&is_here, MOMENT);
+        let left = experience.left.get();
+        // Mostly it is so already, and what many threads write to is slow to write.
+        if LAST.load(Relaxed) != left {
+            LAST.store(left, Relaxed);
+        }
+        Some(found)
     });
-    let Ok(Some(found)) = found else {
-        return is_here();
-    };
-    // Mostly it is so already, and what many threads write to is slow to write.
-    if PAID.load(Relaxed) != found {
-        PAID.store(found, Relaxed);
-    }
-    found
+    found.ok().flatten().unwrap_or_else(is_here)
 }
 
-/// A thread that looks. One processor is left for those that are looked for.
+/// A thread that looks. No more do than there are processors: one that was found may not have noticed yet.
 struct Looking;
 
 impl Looking {
     fn begin() -> Option<Self> {
-        static MOST: LazyLock<usize> = LazyLock::new(|| processors().saturating_sub(1));
+        // SAFETY: asks for a number.
+        static MOST: LazyLock<i64> =
+            LazyLock::new(|| unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) });
         let looking = Self; // takes itself off again
         (LOOKING.fetch_add(1, Relaxed) < *MOST).then_some(looking)
     }
@@ -86,7 +87,7 @@ impl Experience {
     fn new(left: u32) -> Self {
         Self {
             left: Cell::new(left),
-            last: Cell::new(FIRST),
+            last: Cell::new(left.max(1)),
         }
     }
 
@@ -101,7 +102,7 @@ impl Experience {
             return true; // Nothing is learned from that.
         }
         // Asked only after a look in vain: then somebody else may have seen to it that there is but one.
-        let is_alone = self.last.get() > 1 && processors() == 1;
+        let is_alone = self.last.get() > 1 && has_one_processor();
         let until = Instant::now() + moment;
         while !is_alone && Instant::now() < until {
             for _ in 0..ROUNDS {
@@ -118,22 +119,20 @@ impl Experience {
     }
 }
 
-/// How many processors the calling thread may run on.
+/// Whether the calling thread may run on one processor only.
 #[cfg(target_os = "linux")]
-fn processors() -> usize {
+fn has_one_processor() -> bool {
     // SAFETY: a set of all zeros is an empty one, it is valid for writes of its size, and 0 is the calling thread.
     unsafe {
         let mut processors: libc::cpu_set_t = std::mem::zeroed();
-        match libc::sched_getaffinity(0, size_of_val(&processors), &raw mut processors) {
-            0 => libc::CPU_COUNT(&processors) as usize,
-            _ => usize::MAX, // more than the set has room for
-        }
+        libc::sched_getaffinity(0, size_of_val(&processors), &raw mut processors) == 0
+            && libc::CPU_COUNT(&processors) == 1
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+fn has_one_processor() -> bool {
+    false
 }
 
 #[cfg(test)]
