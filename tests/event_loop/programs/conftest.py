@@ -7,13 +7,19 @@ import pytest
 from contract.harness import descriptors, no_thread_left, until
 from hosts.conftest import program as program
 from postgres_server import postgres_server
-from redis_server import redis_server
+from redis_server import redis_server, redis_tls_server
 from self_signed import self_signed
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    with postgres_server() as server:
+def certificate(tmp_path_factory):
+    """A file with a certificate for localhost and its key."""
+    return self_signed(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session")
+def postgres(certificate):
+    with postgres_server(certificate) as server:
         yield server
 
 
@@ -24,9 +30,9 @@ def redis_socket():
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    """A file with a certificate for localhost and its key."""
-    return self_signed(tmp_path_factory.mktemp("certificate"))
+def redis_tls_port(certificate):
+    with redis_tls_server(certificate) as port:
+        yield port
 
 
 @pytest.fixture(scope="session")
