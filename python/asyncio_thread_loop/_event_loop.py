@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import errno
 import selectors
 import weakref
+from asyncio import constants
+from asyncio.log import logger
+from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
@@ -13,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 from ._datagrams import make_datagram_transport
 from ._native import Listener
 from ._pipes import make_read_pipe_transport, make_write_pipe_transport
+from ._sendfile import sendfile
 from ._sockets import SocketOperations
 from ._tls import TlsProtocol
 from ._transports import is_native, make_transport
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
 __all__ = ["EventLoop"]
@@ -27,6 +33,9 @@ _Ts = TypeVarTuple("_Ts")
 
 # Bound once: a program that replaces `asyncio.SelectorEventLoop` later doesn't change what this one is.
 _Standard = asyncio.SelectorEventLoop
+
+# What there may be too little of when a connection is accepted: it is tried again later.
+_LACKS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 # Overriding these would do nothing, or not what it does in the standard loop.
 _NATIVE = {"time", "_run_once", "_process_events", "_add_callback"}
@@ -120,6 +129,51 @@ class EventLoop(SocketOperations, _Standard):
         accepting = (protocol_factory, sock, sslcontext, server, backlog, *timeouts)
         Listener(sock, accepting, server, backlog)._begin(self)
 
+    def _accept_connection(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: ssl.SSLContext | None = None,
+        server: asyncio.AbstractServer | None = None,
+        backlog: int = 100,
+        *timeouts: Any,
+    ) -> None:
+        """Accepts what waits: for TLS, in debug mode, and whatever `Listener` failed to.
+
+        As asyncio does it. But a server that lacks descriptors tells of it once, not as often as its backlog is long,
+        and may be closed before it tries again.
+        """
+        loop: Any = self
+        for _ in range(backlog):
+            try:
+                connection, address = sock.accept()
+                if loop._debug:
+                    logger.debug("%r got a new connection from %r: %r", server, address, connection)
+                connection.setblocking(False)
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _LACKS:
+                    raise
+                report = {
+                    "message": "socket.accept() out of system resource",
+                    "exception": error,
+                    "socket": TransportSocket(sock),
+                }
+                self.call_exception_handler(report)
+                loop._remove_reader(sock.fileno())
+                args = (protocol_factory, sock, sslcontext, server, backlog, *timeouts)
+                self.call_later(constants.ACCEPT_RETRY_DELAY, self._serve_again, *args)
+                return
+            accept = loop._accept_connection2(
+                protocol_factory, connection, {"peername": address}, sslcontext, server, *timeouts
+            )
+            self.create_task(accept)
+
+    def _serve_again(self, protocol_factory: Any, sock: socket.socket, *args: Any) -> None:
+        if sock.fileno() >= 0:
+            self._start_serving(protocol_factory, sock, *args)
+
     def _make_ssl_transport(
         self,
         rawsock: Any,
@@ -196,6 +250,9 @@ class EventLoop(SocketOperations, _Standard):
                 handle.cancel()
             raise
         return tls._app_transport
+
+    async def _sendfile_native(self, *args: Any) -> int:
+        return await sendfile(self, *args)
 
     def _make_datagram_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
         self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]

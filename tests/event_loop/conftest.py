@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import ssl
 import subprocess
 import sys
 
 import pytest
+from self_signed import self_signed
 
 from asyncio_thread_loop import AsyncioThreadLoop, EventLoop
 
@@ -113,6 +115,20 @@ def connected():
 
 pair = pytest.fixture(connected, name="pair")
 other_pair = pytest.fixture(connected, name="other_pair")
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A file with a certificate for localhost and its key."""
+    return self_signed(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def contexts(certificate):
+    """TLS contexts of a server with that certificate, and of a client that trusts it."""
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(certificate)
+    return server, ssl.create_default_context(cafile=certificate)
 
 
 @pytest.fixture

@@ -8,13 +8,6 @@ from contract.harness import descriptors, no_thread_left, until
 from hosts.conftest import program as program
 from postgres_server import postgres_server
 from redis_server import redis_server, redis_tls_server
-from self_signed import self_signed
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    """A file with a certificate for localhost and its key."""
-    return self_signed(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="session")

@@ -508,17 +508,19 @@ impl Lives for StreamTransport {
     fn lose_connection(slf: &Bound<'_, Self>, reason: Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        // Before its number can be another's.
+        let emptied = if this.empty_waiter.is_some(py) {
+            let error = calls::builtin_error::<PyConnectionError>("Connection is closed by peer");
+            this.tell_empty_waiter(py, Some(error.value(py).clone().into_any()))
+        } else {
+            Ok(())
+        };
         let told = Self::end(slf, reason);
         let detached = match this.server.take(py) {
             Some(server) => server::detach(server.bind(py), slf),
             None => Ok(()),
         };
-        told.and(detached)?;
-        if let Some(waiter) = this.empty_waiter.bind(py) {
-            let error = calls::builtin_error::<PyConnectionError>("Connection is closed by peer");
-            waiter.call_method1(intern!(py, "set_exception"), (error.value(py),))?;
-        }
-        Ok(())
+        told.and(detached).and(emptied)
     }
 }
 

@@ -114,9 +114,7 @@ impl StreamTransport {
             return Ok(());
         }
         this.stop_writing(py);
-        if let Some(waiter) = this.empty_waiter.bind(py) {
-            waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
-        }
+        this.tell_empty_waiter(py, None)?;
         if this.is_closing(py) {
             return Self::lose_connection(slf, py.None().into_bound(py));
         }
@@ -159,12 +157,29 @@ impl StreamTransport {
         let this = slf.get();
         this.stop_writing(py);
         this.buffer.borrow_mut(py).clear();
-        let exception = error.value(py).clone();
+        let exception = error.value(py).clone().into_any();
         Self::fatal_error(slf, error, FAILED)?;
-        if let Some(waiter) = this.empty_waiter.bind(py) {
-            waiter.call_method1(intern!(py, "set_exception"), (exception,))?;
+        this.tell_empty_waiter(py, Some(exception))
+    }
+
+    /// Nothing is left in the buffer, or never will be written. Who waits for that may have been told before, or have
+    /// given up.
+    pub fn tell_empty_waiter(
+        &self,
+        py: Python<'_>,
+        error: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let Some(waiter) = self.empty_waiter.bind(py) else {
+            return Ok(());
+        };
+        if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Ok(());
         }
-        Ok(())
+        let told = match error {
+            Some(error) => waiter.call_method1(intern!(py, "set_exception"), (error,)),
+            None => waiter.call_method1(intern!(py, "set_result"), (py.None(),)),
+        };
+        told.map(drop)
     }
 
     /// Whether it is for nobody any more, which is logged when it happens often.
