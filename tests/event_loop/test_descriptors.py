@@ -161,6 +161,26 @@ def test_a_registration_that_survives_its_descriptor_calls_no_other_reader(loop)
         each.close()
 
 
+def test_a_file_that_comes_back_to_its_number_is_watched_again(loop):
+    """The kernel still watches the description under that number, though the loop couldn't tell it to stop."""
+    ours, theirs = socket.socketpair()
+    number = ours.detach()
+    duplicate = os.dup(number)
+    loop.add_reader(number, lambda: pytest.fail("of a reader that was removed"))
+    os.close(number)
+    assert loop.remove_reader(number) is True
+    os.dup2(duplicate, number)
+    received = []
+    loop.add_reader(number, lambda: received.append(os.read(number, 10)))
+    theirs.send(b"hello")
+    run_until(loop, lambda: received)
+    assert received == [b"hello"]
+    assert loop.remove_reader(number) is True
+    for each in (number, duplicate):
+        os.close(each)
+    theirs.close()
+
+
 def test_removing_a_descriptor_that_is_closed_is_no_error(loop):
     ours, theirs = socket.socketpair()
     number = ours.fileno()

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import contextvars
+import errno
 import gc
 import os
+import platform
 import socket
 import struct
 import sys
+import threading
 import warnings
 import weakref
 
@@ -14,7 +18,7 @@ import pytest
 
 from asyncio_thread_loop import EventLoop
 
-from .conftest import Records, in_a_caller, on
+from .conftest import WAIT, Records, in_a_caller, on
 
 KNOWS_CLIENTS = pytest.mark.skipif(
     sys.version_info < (3, 13), reason="asyncio's server knows which its clients are since 3.13"
@@ -204,6 +208,37 @@ def test_a_server_closes_its_clients_and_then_has_none(run, end):
     run(main())
 
 
+@KNOWS_CLIENTS
+def test_clients_of_any_kind_are_closed(run):
+    class Foreign(asyncio.Transport):
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    async def main():
+        foreign = [Foreign() for _ in range(3)]
+        async with Server() as server:
+            server.server._attach(foreign[0])
+            protocol, client = await server.connection()
+            server.server._attach(foreign[1])
+            server.server._attach(foreign[2])
+            server.server._detach(foreign[2])
+            with client:
+                server.server.close_clients()
+                await protocol.until(protocol.is_lost)
+            assert [each.closed for each in foreign] == [True, True, False]
+            server.server._detach(foreign[0])
+            server.server.close()
+            waiting = asyncio.ensure_future(server.server.wait_closed())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            server.server._detach(foreign[1])
+            await waiting
+
+    run(main())
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_waiting_for_a_server_to_close_is_waiting_for_its_last_connection(run, count):
     async def main():
@@ -322,6 +357,39 @@ def test_a_factory_that_raises_costs_its_own_connection_only(run):
         run(main())
 
 
+def test_a_protocol_of_which_nothing_is_known_costs_its_own_connection_only():
+    """The standard loop leaves it open."""
+
+    class Odd:
+        @property
+        def __class__(self):
+            raise LookupError("nobody knows")
+
+    made = []
+
+    def make():
+        made.append(Odd() if len(made) == 0 else Recorder())
+        return made[-1]
+
+    async def main():
+        before = descriptors()
+        loop = asyncio.get_running_loop()
+        async with Server(protocol=make) as server:
+            with server.connected() as refused, server.connected() as client:
+                await server.accepted.get()
+                protocol = await server.accepted.get()
+                gc.collect()
+                assert await loop.sock_recv(refused, 1) == b""
+                client.send(b"hello")
+                await protocol.until(lambda: len(protocol.told) == 2)
+                protocol.transport.close()
+                await protocol.until(protocol.is_lost)
+        await asyncio.sleep(0)
+        assert descriptors() <= before
+
+    on(EventLoop)(main())
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_a_factory_that_ends_the_program_strands_no_other_connection(error):
     made = []
@@ -398,6 +466,185 @@ def test_connections_are_found_whether_they_come_one_by_one_or_at_once(run):
     run(main())
 
 
+def test_no_more_connections_than_the_backlog_are_accepted_in_a_turn(run):
+    """A flood of them leaves others their turn."""
+
+    async def main():
+        turns, made = 0, []
+        loop = asyncio.get_running_loop()
+
+        def turn():
+            nonlocal turns
+            turns += 1
+            if len(made) < 10:
+                loop.call_soon(turn)
+
+        def make():
+            made.append(turns)
+            return Recorder()
+
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        clients = [socket.create_connection(listening.getsockname()) for _ in range(10)]
+        server = await loop.create_server(make, sock=listening, backlog=2)
+        turn()
+        while len(made) < 10:
+            await asyncio.sleep(0)
+        assert max(made.count(each) for each in made) == 2
+        for client in clients:
+            client.setblocking(False)
+            client.shutdown(socket.SHUT_WR)
+            assert await loop.sock_recv(client, 1) == b""
+            client.close()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_each_protocol_is_made_in_a_context_of_its_own(run):
+    variable = contextvars.ContextVar("variable", default="nobody's")
+    found = []
+
+    class Changing(Recorder):
+        def __init__(self):
+            super().__init__()
+            found.append(variable.get())
+            variable.set("the last one's")
+
+        def connection_made(self, transport):
+            found.append(variable.get())
+            super().connection_made(transport)
+
+    async def main():
+        variable.set("the server's")
+        async with Server(protocol=Changing) as server:
+            clients = [server.connected() for _ in range(3)]
+            for client in clients:
+                protocol = await server.accepted.get()
+                await protocol.until(lambda protocol=protocol: protocol.told)
+                protocol.transport.abort()
+                client.close()
+
+    run(main())
+    assert sorted(found) == ["the last one's"] * 3 + ["the server's"] * 3
+
+
+@pytest.mark.parametrize("run", [on(EventLoop), in_a_caller], ids=["EventLoop", "caller_runs"])
+def test_a_number_that_a_transport_still_has_is_no_new_connections(run):
+    """Its socket was closed behind its back, and the system gives its number to a new connection.
+
+    The standard loop, too, refuses it, since CPython 3.12, and leaves it to the collector.
+    """
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with Server() as server:
+            first, client = await server.connection()
+            taken = first.transport.get_extra_info("socket")._sock
+            with client, socket.socket() as refused, no_lower_descriptor(taken.fileno()):
+                taken.close()
+                refused.connect(server.server.sockets[0].getsockname())
+                refused.setblocking(False)
+                assert await loop.sock_recv(refused, 1) == b""
+            first.transport.write(b"x")
+            await first.until(first.is_lost)
+            assert first.told[-1][1].errno == errno.EBADF
+            server.accepted.get_nowait()
+            second, other = await server.connection()
+            with other:
+                other.send(b"hello")
+                await second.until(lambda: len(second.told) == 2)
+                second.transport.close()
+                await second.until(second.is_lost)
+
+    run(main())
+
+
+@contextlib.contextmanager
+def no_lower_descriptor(number):
+    """All lower ones are in use."""
+    held = [os.dup(0)]
+    while held[-1] < number:
+        held.append(os.dup(0))
+    yield
+    for each in held:
+        os.close(each)
+
+
+ACCEPT4 = {"x86_64": 288, "aarch64": 242}.get(platform.machine())
+"""The number of the system call."""
+
+KNOWS_ACCEPT4 = pytest.mark.skipif(
+    ACCEPT4 is None, reason="the number of the system call to be refused isn't known for this processor"
+)
+
+
+@KNOWS_ACCEPT4
+@pytest.mark.parametrize("error", ["ENFILE", "ENOBUFS", "ENOMEM"])
+def test_a_system_without_resources_is_told_of_and_left_in_peace(script, error):
+    assert script(REFUSING.format(error=error, call=ACCEPT4)) == [
+        f"socket.accept() out of system resource {error}",
+        "sleeps soundly",
+    ]
+
+
+@KNOWS_ACCEPT4
+@pytest.mark.parametrize("error", ["EPERM", "EINVAL"])
+def test_a_connection_that_can_not_be_accepted_is_told_of(script, error):
+    told = script(REFUSING.format(error=error, call=ACCEPT4))
+    assert told[0].startswith("Exception in callback") and told[0].endswith(error)
+
+
+REFUSING = """
+import ctypes, errno, socket
+
+
+class Instruction(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_ushort), ("yes", ctypes.c_ubyte), ("no", ctypes.c_ubyte), ("k", ctypes.c_uint)]
+
+
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.POINTER(Instruction))]
+
+
+def refuse_to_accept(number):
+    # Loads the number of the system call, compares it, and answers with the error or else lets it pass.
+    instructions = (Instruction * 4)(
+        (0x20, 0, 0, 0), (0x15, 0, 1, {call}), (0x06, 0, 0, 0x00050000 | number), (0x06, 0, 0, 0x7FFF0000)
+    )
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    program = Program(4, instructions)
+    assert prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+    assert prctl(22, 2, ctypes.addressof(program), 0, 0) == 0, ctypes.get_errno()  # PR_SET_SECCOMP
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    told = loop.create_future()
+
+    def tell(loop, context):
+        say(context["message"], errno.errorcode[context["exception"].errno])
+        if not told.done():
+            told.set_result(None)
+
+    loop.set_exception_handler(tell)
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()):
+        refuse_to_accept(errno.{error})
+        await told
+        before = loop._polls
+        await asyncio.sleep(0.05)
+        if loop._polls - before <= 4:
+            say("sleeps soundly")
+    server.close()
+
+with asyncio.Runner(loop_factory=EventLoop) as runner:
+    runner.run(main())
+"""
+
+
 def test_a_peer_that_is_gone_before_it_is_accepted_harms_nobody(run):
     async def main():
         before = descriptors()
@@ -413,6 +660,51 @@ def test_a_peer_that_is_gone_before_it_is_accepted_harms_nobody(run):
         assert descriptors() <= before
 
     run(main())
+
+
+def test_a_connection_that_lingers_lets_other_threads_go_on(run):
+    """Closing it waits until the peer has received everything, and here that is a thread of this process."""
+    order = []
+    told = threading.Event()
+
+    class Telling(Recorder):
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            told.set()
+            asyncio.get_running_loop().call_soon(order.append, "closed")
+
+    def receive(client):
+        assert told.wait(WAIT)
+        client.settimeout(WAIT)
+        assert client.recv(65536)
+        order.append("received")
+        while client.recv(65536):
+            pass
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        made = []
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        # Of every connection that it accepts. Who holds up the thread waits no longer than that.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 2))
+        server = await loop.create_server(lambda: made.append(Telling()) or made[0], sock=listening)
+        with socket.create_connection(listening.getsockname()) as client:
+            while not (made and made[0].told):
+                await asyncio.sleep(0)
+            made[0].transport.write(b"x" * 8 * 1024 * 1024)
+            assert made[0].transport.get_write_buffer_size() > 0
+            receiving = asyncio.ensure_future(asyncio.to_thread(receive, client))
+            await asyncio.sleep(0)
+            made[0].transport.abort()
+            await receiving
+            while len(order) < 2:
+                await asyncio.sleep(0)
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+    assert order == ["received", "closed"]
 
 
 # The socket of an accepted connection.

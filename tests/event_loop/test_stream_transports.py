@@ -745,7 +745,7 @@ def test_accepted_connections_know_their_peers_and_do_not_block(run, host):
             assert theirs.get_extra_info("peername") == sock.getpeername()
             assert theirs.get_extra_info("peername") == transport.get_extra_info("sockname")
             assert sock.type == socket.SOCK_STREAM and sock.gettimeout() == 0
-            assert not os.get_inheritable(sock.fileno())
+            assert not os.get_blocking(sock.fileno()) and not os.get_inheritable(sock.fileno())
             theirs.close()
             assert await protocol.lost is None
         server.close()

@@ -33,6 +33,36 @@ def test_calls_from_many_threads_all_arrive_in_each_threads_order(loop):
     assert all(sent == list(range(calls)) for sent in arrived.values())
 
 
+def test_a_loop_whose_connections_are_gone_has_nothing_to_look_at_any_more(loop):
+    """It sleeps without the poller then, which on another thread than the main one is cheaper to wake."""
+
+    async def looks():
+        before = loop._polls
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        return loop._polls - before
+
+    async def main():
+        seen = [await looks()]
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+        seen.append(await looks())
+        server.close()
+        await server.wait_closed()
+        return [*seen, await looks()]
+
+    seen = []
+    thread = threading.Thread(target=lambda: seen.extend(loop.run_until_complete(main())))
+    thread.start()
+    thread.join(WAIT)
+    before, between, after = seen
+    assert before == after == 0 < between
+
+
 def test_a_sleeping_loop_is_woken_every_time(loop):
     """Ping-pong: each call finds the loop asleep or about to be."""
     ponged = threading.Semaphore(0)
