@@ -136,7 +136,8 @@ class EventLoop(SocketOperations, _Standard):
         sslcontext: ssl.SSLContext | None = None,
         server: asyncio.AbstractServer | None = None,
         backlog: int = 100,
-        *timeouts: Any,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
     ) -> None:
         """Accepts what waits: for TLS, in debug mode, and whatever `Listener` failed to.
 
@@ -144,6 +145,7 @@ class EventLoop(SocketOperations, _Standard):
         and may be closed before it tries again.
         """
         loop: Any = self
+        timeouts = ssl_handshake_timeout, ssl_shutdown_timeout
         for _ in range(backlog):
             try:
                 connection, address = sock.accept()

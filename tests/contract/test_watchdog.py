@@ -180,11 +180,12 @@ def test_its_thread_ends_with_a_loop_that_was_given_up(make_loop, gate, log):
 
 def test_a_limit_that_never_answers_does_not_hold_up_the_exit(gate):
     asked = threading.Event()
+    known = set()
 
     class NeverSays(asyncio.SelectorEventLoop):
         @property
         def slow_callback_duration(self):
-            if threading.current_thread().name.startswith("Dummy-"):
+            if threading.get_ident() not in known:
                 asked.set()
                 gate.wait()
             return 1.0
@@ -194,6 +195,7 @@ def test_a_limit_that_never_answers_does_not_hold_up_the_exit(gate):
             pass
 
     with AsyncioThreadLoop(loop_factory=NeverSays) as loop:
+        known.update(thread.ident for thread in threading.enumerate())
         assert asked.wait(WAIT)
         assert loop.evaluate(answer()) == 42
     assert watchdogs()

@@ -46,6 +46,9 @@ def is_double(number, status, answer):
     assert (status, answer.get("result")) == (200, 2 * number), answer
 
 
+# Of several, one may still begin when the first has answered: gunicorn's workers don't hear yet that they are to end.
+ONE = ["--workers", "1"]
+
 WORKERS = {
     "sync": ["--workers", "3"],
     "gthread": ["--workers", "2", "--worker-class", "gthread", "--threads", "4"],
@@ -69,7 +72,7 @@ def test_the_loop_opened_in_the_master_works_in_every_worker(gunicorn, options):
 
 @pytest.mark.parametrize("on_fork", ["restart", "raise"])
 def test_a_future_of_the_master_raises_in_a_worker(gunicorn, on_fork):
-    running, address = gunicorn("--workers", "2", ON_FORK=on_fork)
+    running, address = gunicorn(*ONE, ON_FORK=on_fork)
     assert get(f"{address}/inherited") == (500, {"error": "ForkedError", "finished": 42})
     running.assert_ended_well(signal.SIGTERM)
 
@@ -78,14 +81,14 @@ def test_workers_are_told_when_the_loop_may_not_restart(gunicorn):
     def is_refused(number, status, answer):
         assert (status, answer) == (500, {"error": "ForkedError", "finished": 42})
 
-    running, address = gunicorn("--workers", "2", ON_FORK="raise")
+    running, address = gunicorn(*ONE, ON_FORK="raise")
     ask_until_all_answered(address, 1, is_refused)
     running.assert_ended_well(signal.SIGTERM)
     assert len(running.found("^cleaned background")) == 1, running  # the master's
 
 
 def test_a_request_in_flight_is_answered_before_a_worker_ends(gunicorn):
-    running, address = gunicorn("--workers", "2")
+    running, address = gunicorn(*ONE)
     asking = Caller(get, f"{address}/slow")
     running.expect("^slow$")
     running.assert_ended_well(signal.SIGTERM)
