@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from ._datagrams import make_datagram_transport
 from ._native import Listener
-from ._pipes import make_read_pipe_transport, make_write_pipe_transport
-from ._sendfile import sendfile
 from ._sockets import SocketOperations
 from ._tls import TlsProtocol
 from ._transports import is_native, make_transport
@@ -253,17 +251,25 @@ class EventLoop(SocketOperations, _Standard):
             raise
         return tls._app_transport
 
-    async def _sendfile_native(self, *args: Any) -> int:
-        return await sendfile(self, *args)
-
     def _make_datagram_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
         self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
         return make_datagram_transport(self, sock, *args, **kwargs)
 
+    # What few programs need is imported when they do: one that only wants a loop starts sooner.
+
+    async def _sendfile_native(self, *args: Any) -> int:
+        from ._sendfile import sendfile
+
+        return await sendfile(self, *args)
+
     def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        from ._pipes import make_read_pipe_transport
+
         return make_read_pipe_transport(self, *args, **kwargs)
 
     def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        from ._pipes import make_write_pipe_transport
+
         return make_write_pipe_transport(self, *args, **kwargs)
 
     def close(self) -> None:
