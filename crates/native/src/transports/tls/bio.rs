@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::openssl::Library;
+use super::openssl::{Library, once};
 use super::queue::Queue;
 use crate::calls;
 
@@ -150,12 +150,7 @@ static OPENSSL: OnceLock<Option<OpenSsl>> = OnceLock::new();
 
 impl OpenSsl {
     fn get(py: Python<'_>) -> Option<&'static Self> {
-        if let Some(found) = OPENSSL.get() {
-            return found.as_ref();
-        }
-        // Not by the cell itself: this runs Python code. Why it isn't found is of no interest.
-        let found = Self::find(py).unwrap_or(None);
-        OPENSSL.get_or_init(|| found).as_ref()
+        once(py, &OPENSSL, Self::find)
     }
 
     fn find(py: Python<'_>) -> PyResult<Option<Self>> {

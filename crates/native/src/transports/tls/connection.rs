@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 
 use super::engine::Attempt;
 use super::memory::MemoryBio;
-use super::openssl::Library;
+use super::openssl::{Library, once};
 use crate::calls::{self, StopThread};
 use crate::gil::intern;
 
@@ -184,12 +184,7 @@ struct OpenSsl {
 impl OpenSsl {
     fn get(py: Python<'_>) -> Option<&'static Self> {
         static FOUND: OnceLock<Option<OpenSsl>> = OnceLock::new();
-        if let Some(found) = FOUND.get() {
-            return found.as_ref();
-        }
-        // Not by the cell itself: this runs Python code. Why it isn't found is of no interest.
-        let found = Self::find(py).unwrap_or(None);
-        FOUND.get_or_init(|| found).as_ref()
+        once(py, &FOUND, Self::find)
     }
 
     fn find(py: Python<'_>) -> PyResult<Option<Self>> {

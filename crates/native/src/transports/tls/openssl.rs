@@ -2,8 +2,23 @@
 
 use std::ffi::{CStr, CString, c_void};
 use std::mem;
+use std::sync::OnceLock;
 
 use pyo3::prelude::*;
+
+/// What `find` finds, looked for once. Why it isn't found is of no interest.
+pub fn once<T>(
+    py: Python<'_>,
+    found: &'static OnceLock<Option<T>>,
+    find: impl FnOnce(Python<'_>) -> PyResult<Option<T>>,
+) -> Option<&'static T> {
+    if let Some(found) = found.get() {
+        return found.as_ref();
+    }
+    // Not by the cell itself: this runs Python code.
+    let new = find(py).unwrap_or(None);
+    found.get_or_init(|| new).as_ref()
+}
 
 /// The library that `_ssl` is, or is linked with, loaded for good.
 #[derive(Clone, Copy)]
