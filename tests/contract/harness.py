@@ -56,7 +56,8 @@ class Caller(threading.Thread):
 class Sleeper:
     """A coroutine function that waits until it is cancelled, then cleans up with an await.
 
-    With a `gate` its cleanup waits until the gate is open.
+    With a `gate` its cleanup waits until the gate is open. What it waits for is held here, and so its task is too:
+    asyncio holds tasks weakly, and one that waits for what nobody else holds is garbage.
     """
 
     def __init__(self, gate=None):
@@ -64,11 +65,14 @@ class Sleeper:
         self.cancelled = threading.Event()
         self.cleaned = threading.Event()
         self._gate = gate
+        self._never = []
 
     async def __call__(self):
+        never = asyncio.Event()
+        self._never.append(never)
         self.started.set()
         try:
-            await asyncio.Event().wait()
+            await never.wait()
         except asyncio.CancelledError:
             self.cancelled.set()
             raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 from concurrent.futures import CancelledError
@@ -136,6 +137,8 @@ def test_tasks_that_a_context_leaves_behind_are_ended_after_it(make_loop, left):
         task = asyncio.create_task(sleeper())
         yield task
         left.append("context")
+        del task
+        gc.collect()
 
     sleeper = Sleeper()
     with make_loop(exit_timeout=5) as loop:
