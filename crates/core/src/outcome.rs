@@ -13,7 +13,8 @@ use crate::sync::atomic::{
 };
 use crate::sync::{Mutex, UnsafeCell};
 use std::fmt;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
+use std::ptr;
 use std::time::Instant;
 
 /// How far an outcome is.
@@ -183,7 +184,7 @@ impl Outcome {
 
     /// The threads that wait, by the numbers their parkers carry.
     pub fn waiting(&self) -> Vec<u64> {
-        self.locked(|waiters| waiters.iter().map(Unparker::thread).collect())
+        self.locked(Waiters::threads)
     }
 
     /// Waits on this thread's `parker` until done (`Notified`), the deadline or a signal.
@@ -270,21 +271,24 @@ impl Wakes {
 
     /// Whether there is nobody to wake.
     pub fn is_empty(&self) -> bool {
-        self.waiters.first.is_none()
+        self.waiters.is_empty()
     }
 
     /// Adds the waiters of another outcome, to be woken together.
     pub fn append(&mut self, mut other: Wakes) {
-        while let Some(node) = other.waiters.pop() {
-            self.waiters.put(node);
+        if self.is_empty() {
+            mem::swap(self, &mut other);
+        }
+        while let Some(waiter) = other.waiters.pop() {
+            self.waiters.push(waiter);
         }
     }
 }
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        while let Some(node) = self.waiters.pop() {
-            node.waiter.unpark();
+        while let Some(waiter) = self.waiters.pop() {
+            waiter.unpark();
         }
     }
 }
@@ -297,54 +301,121 @@ impl fmt::Debug for Wakes {
     }
 }
 
-/// A list in one pointer; usually it holds one waiter or none, and never more than there are
-/// waiting threads.
-#[derive(Default)]
-struct Waiters {
-    first: Option<Box<Node>>,
-}
+/// A list in one word: nothing, a waiter, which is what there usually is, or the address of a [`Node`], marked in its lowest
+/// bit. Never longer than there are waiting threads.
+struct Waiters(*const ());
 
 struct Node {
     waiter: Unparker,
-    next: Option<Box<Node>>,
+    next: Waiters,
 }
 
+/// What a list is at its beginning.
+enum First<'a> {
+    Nobody,
+    One(ManuallyDrop<Unparker>),
+    Node(&'a mut Node),
+}
+
+const MARK: usize = 1;
+
+const _: () = assert!(align_of::<Node>() > MARK);
+
+// SAFETY: what it owns is.
+unsafe impl Send for Waiters where (Unparker, Box<Node>): Send {}
+
 impl Waiters {
+    fn is_empty(&self) -> bool {
+        self.0.is_null()
+    }
+
     fn take(&mut self) -> Wakes {
         Wakes {
             waiters: mem::take(self),
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Unparker> {
-        let nodes = std::iter::successors(self.first.as_deref(), |node| node.next.as_deref());
-        nodes.map(|node| &node.waiter)
+    fn first(&mut self) -> First<'_> {
+        if self.is_empty() {
+            First::Nobody
+        } else if self.0.addr() & MARK == 0 {
+            // SAFETY: an unparker came to lie here by `into_raw` and is still ours.
+            First::One(ManuallyDrop::new(unsafe { Unparker::from_raw(self.0) }))
+        } else {
+            let node = self.0.map_addr(|address| address & !MARK);
+            // SAFETY: it is a box of ours, lent as long as we are.
+            First::Node(unsafe { &mut *node.cast::<Node>().cast_mut() })
+        }
+    }
+
+    /// The numbers of the threads that wait.
+    fn threads(&mut self) -> Vec<u64> {
+        let mut threads = Vec::new();
+        let mut rest = self;
+        loop {
+            match rest.first() {
+                First::Nobody => return threads,
+                First::One(waiter) => {
+                    threads.push(waiter.thread());
+                    return threads;
+                }
+                First::Node(node) => {
+                    threads.push(node.waiter.thread());
+                    rest = &mut node.next;
+                }
+            }
+        }
     }
 
     fn push(&mut self, waiter: Unparker) {
-        self.put(Box::new(Node { waiter, next: None }));
+        let next = mem::take(self);
+        self.0 = if next.is_empty() {
+            waiter.into_raw()
+        } else {
+            let node = Box::into_raw(Box::new(Node { waiter, next }));
+            node.map_addr(|address| address | MARK).cast()
+        };
     }
 
-    fn put(&mut self, mut node: Box<Node>) {
-        node.next = self.first.take();
-        self.first = Some(node);
-    }
-
-    fn pop(&mut self) -> Option<Box<Node>> {
-        let mut node = self.first.take()?;
-        self.first = node.next.take();
-        Some(node)
+    fn pop(&mut self) -> Option<Unparker> {
+        match self.first() {
+            First::Nobody => None,
+            First::One(waiter) => {
+                self.0 = ptr::null();
+                Some(ManuallyDrop::into_inner(waiter))
+            }
+            First::Node(node) => {
+                // SAFETY: it is a box of ours, which is forgotten in the next line.
+                let node = unsafe { Box::from_raw(node) };
+                mem::forget(mem::replace(self, node.next));
+                Some(node.waiter)
+            }
+        }
     }
 
     /// Takes out one entry of the ticket's parker, if there is one.
-    fn remove(&mut self, ticket: &Ticket) -> Option<Box<Node>> {
-        let mut link = &mut self.first;
-        while link.as_ref()?.waiter.name() != ticket.0 {
-            link = &mut link.as_mut()?.next;
+    fn remove(&mut self, ticket: &Ticket) -> Option<Unparker> {
+        let mut rest = self;
+        loop {
+            let found = match rest.first() {
+                First::Nobody => return None,
+                First::One(waiter) => waiter.name() == ticket.0,
+                First::Node(node) => node.waiter.name() == ticket.0,
+            };
+            if found {
+                return rest.pop();
+            }
+            let First::Node(node) = rest.first() else {
+                return None;
+            };
+            rest = &mut node.next;
         }
-        let mut node = link.take()?;
-        *link = node.next.take();
-        Some(node)
+    }
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self(ptr::null())
     }
 }
 

@@ -41,7 +41,7 @@ use futex::Token;
 
 use crate::sync::Arc;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where one thread sleeps. Only one thread may park on it at a time.
 pub struct Parker {
@@ -58,6 +58,18 @@ struct Place {
     token: Token,
     /// Number of the thread that made it.
     thread: u64,
+}
+
+/// When a sleep ends at the latest.
+#[derive(Clone, Copy)]
+#[cfg_attr(
+    any(atl_loom, atl_shuttle),
+    expect(dead_code, reason = "time passes there as the explorer likes")
+)]
+enum Limit {
+    At(Instant),
+    /// So long after it begins, give or take a few milliseconds.
+    About(Duration),
 }
 
 /// Why [`Parker::park`] returned.
@@ -93,7 +105,12 @@ impl Parker {
     ///
     /// What happened before the [`unpark`](Unparker::unpark) that left the token is visible after.
     pub fn park(&self, deadline: Option<Instant>) -> Parked {
-        self.place.token.take(deadline)
+        self.place.token.take(deadline.map(Limit::At))
+    }
+
+    /// The same for about so long, to a few milliseconds: it costs no look at the clock.
+    pub fn nap(&self, duration: Duration) -> Parked {
+        self.place.token.take(Some(Limit::About(duration)))
     }
 
     /// Whether there is a token, at a glance: nothing is visible for it before [`park`](Self::park) has taken it.
@@ -106,6 +123,22 @@ impl Unparker {
     /// Leaves the token. A system call only if the thread really sleeps.
     pub fn unpark(&self) {
         self.place.token.leave();
+    }
+
+    /// As an even address, never null, for [`from_raw`](Self::from_raw).
+    pub(crate) fn into_raw(self) -> *const () {
+        const { assert!(align_of::<Place>() > 1) };
+        Arc::into_raw(self.place).cast()
+    }
+
+    /// # Safety
+    ///
+    /// It came from `into_raw`, and of what comes from one `into_raw` only one is dropped.
+    pub(crate) unsafe fn from_raw(raw: *const ()) -> Self {
+        Self {
+            // SAFETY: by the above.
+            place: unsafe { Arc::from_raw(raw.cast()) },
+        }
     }
 
     /// Names the parker this wakes; two living unparkers with one name wake the same.

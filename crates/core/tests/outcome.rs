@@ -160,6 +160,26 @@ fn unsubscribing_removes_one_subscription_of_that_thread_only() {
 }
 
 #[test]
+fn of_many_subscribers_any_can_leave_and_the_others_are_woken() {
+    for many in 1..=4 {
+        for leaving in 0..many {
+            let outcome = Outcome::new();
+            let parkers: Vec<_> = (0..many).map(|_| Parker::new()).collect();
+            let mut tickets: Vec<_> = parkers
+                .iter()
+                .map(|parker| outcome.subscribe(parker.unparker()).unwrap())
+                .collect();
+            outcome.unsubscribe(tickets.swap_remove(leaving));
+            assert_eq!(outcome.waiting().len(), many - 1);
+            outcome.settle(|| ()).unwrap().fire();
+            for (number, parker) in parkers.iter().enumerate() {
+                assert_eq!(was_woken(parker), number != leaving);
+            }
+        }
+    }
+}
+
+#[test]
 fn unsubscribing_after_the_end_does_nothing() {
     let outcome = Outcome::new();
     let parker = Parker::new();

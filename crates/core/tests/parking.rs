@@ -75,6 +75,16 @@ fn a_deadline_in_the_distant_future_does_not_end_the_park() {
 }
 
 #[test]
+fn a_nap_ends_by_itself_and_at_once_with_a_token() {
+    let parker = Parker::new();
+    let began = Instant::now();
+    while parker.nap(Duration::from_millis(30)) != Parked::TimedOut {}
+    assert!(began.elapsed() >= Duration::from_millis(10)); // a coarse clock is some milliseconds behind
+    parker.unparker().unpark();
+    assert_eq!(parker.nap(Duration::from_secs(3600)), Parked::Notified);
+}
+
+#[test]
 fn a_signal_ends_the_park() {
     static HANDLED: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn handler(_: libc::c_int) {

@@ -6,7 +6,7 @@ use crate::sync::{Condvar, Mutex};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::Parked;
+use super::{Limit, Parked};
 
 /// The longest a signal can go unnoticed.
 const SLICE: Duration = Duration::from_millis(50);
@@ -28,7 +28,11 @@ impl Token {
         *self.here.lock()
     }
 
-    pub(super) fn take(&self, deadline: Option<Instant>) -> Parked {
+    pub(super) fn take(&self, limit: Option<Limit>) -> Parked {
+        let deadline = limit.map(|limit| match limit {
+            Limit::At(deadline) => deadline,
+            Limit::About(duration) => Instant::now() + duration,
+        });
         let mut here = self.here.lock();
         if !*here {
             let slice = deadline.map_or(SLICE, |at| {
@@ -65,7 +69,10 @@ mod tests {
         assert!(token.is_here());
         assert_eq!(token.take(None), Parked::Notified);
         assert!(!token.is_here());
-        assert_eq!(token.take(Some(Instant::now())), Parked::TimedOut);
+        assert_eq!(
+            token.take(Some(Limit::At(Instant::now()))),
+            Parked::TimedOut
+        );
     }
 
     #[test]
@@ -88,7 +95,7 @@ mod tests {
     fn a_deadline_is_not_reported_before_it_passes() {
         let token = Token::new();
         let deadline = Instant::now() + 3 * SLICE;
-        while token.take(Some(deadline)) == Parked::Interrupted {}
+        while token.take(Some(Limit::At(deadline))) == Parked::Interrupted {}
         assert!(Instant::now() >= deadline);
     }
 }

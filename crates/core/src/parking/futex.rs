@@ -9,9 +9,8 @@ mod kernel;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use kernel::Word;
-use std::time::Instant;
 
-use super::Parked;
+use super::{Limit, Parked};
 
 /// No token, nobody sleeps.
 const EMPTY: u32 = 0;
@@ -36,7 +35,7 @@ impl Token {
         self.word.value.load(Relaxed) == NOTIFIED
     }
 
-    pub(super) fn take(&self, deadline: Option<Instant>) -> Parked {
+    pub(super) fn take(&self, limit: Option<Limit>) -> Parked {
         // ORDERING: Relaxed both ways. Going to sleep publishes nothing, and a token found
         // instead is taken by the swap below.
         let found = self
@@ -44,7 +43,7 @@ impl Token {
             .value
             .compare_exchange(EMPTY, PARKED, Relaxed, Relaxed);
         let slept = match found {
-            Ok(_) => self.word.sleep_while(PARKED, deadline),
+            Ok(_) => self.word.sleep_while(PARKED, limit),
             Err(_) => Parked::Notified,
         };
         // ORDERING: Acquire pairs with Release in `leave`: what was done before the token was

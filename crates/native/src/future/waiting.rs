@@ -69,8 +69,6 @@ impl FutureCore {
                 return Ok(Waited::Done);
             };
             let waited = loop {
-                let nap = naps.then(|| Instant::now() + NAP);
-                let until = [deadline, nap].into_iter().flatten().min();
                 py.detach(|| {
                     if let Some(detached) = detached.take() {
                         detached();
@@ -78,7 +76,10 @@ impl FutureCore {
                     if may_spin && spin::pays() {
                         spin::look(|| parker.has_token());
                     }
-                    parker.park(until);
+                    match naps && deadline.is_none_or(|it| it > Instant::now() + NAP) {
+                        true => parker.nap(NAP),
+                        false => parker.park(deadline),
+                    };
                 });
                 if outcome.is_done() {
                     return Ok(Waited::Done);
@@ -175,7 +176,7 @@ impl FutureCore {
 
 /// Whether an event loop runs on the calling thread, below the frames of the caller.
 pub fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
-    Ok(!calls::running_loop(py)?.call0()?.is_none())
+    Ok(!calls::call_builtin(calls::running_loop(py)?, None)?.is_none())
 }
 
 /// A number of seconds that isn't NaN.

@@ -6,7 +6,7 @@ use std::io;
 use std::ptr;
 use std::time::Instant;
 
-use super::Parked;
+use super::{Limit, Parked};
 
 pub(super) struct Word {
     pub(super) value: AtomicU32,
@@ -21,12 +21,18 @@ impl Word {
 
     /// Sleeps unless the word has another value. The kernel compares and goes to sleep in one
     /// step, so a change just before is not missed.
-    pub(super) fn sleep_while(&self, value: u32, deadline: Option<Instant>) -> Parked {
+    pub(super) fn sleep_while(&self, value: u32, limit: Option<Limit>) -> Parked {
         // Absolute, on the clock that `Instant` is on here: an `Instant` does not tell its
         // reading, so it is translated by way of the time that remains.
-        let deadline = deadline.map(|deadline| {
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            timespec(clock::now().saturating_add(remaining))
+        let deadline = limit.map(|limit| {
+            let (now, remaining) = match limit {
+                Limit::At(deadline) => {
+                    let remaining = deadline.saturating_duration_since(Instant::now());
+                    (clock::now(), remaining)
+                }
+                Limit::About(duration) => (clock::recently(), duration),
+            };
+            timespec(now.saturating_add(remaining))
         });
         let deadline = deadline.as_ref().map_or(ptr::null(), ptr::from_ref);
         // SAFETY: the word is alive and aligned, `deadline` is null or points to a timespec that

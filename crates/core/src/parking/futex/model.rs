@@ -7,9 +7,8 @@ use crate::sync::explorer::{
     sync::{Condvar, Mutex},
     thread,
 };
-use std::time::Instant;
 
-use super::Parked;
+use super::{Limit, Parked};
 
 pub(super) struct Word {
     pub(super) value: AtomicU32,
@@ -26,8 +25,8 @@ impl Word {
         }
     }
 
-    pub(super) fn sleep_while(&self, value: u32, deadline: Option<Instant>) -> Parked {
-        if deadline.is_some() {
+    pub(super) fn sleep_while(&self, value: u32, limit: Option<Limit>) -> Parked {
+        if limit.is_some() {
             thread::yield_now();
             // ORDERING: Relaxed, as for who compares below.
             return match self.value.load(Relaxed) == value {
