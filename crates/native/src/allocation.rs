@@ -95,7 +95,7 @@ pub fn prepare_future_type(class: &Bound<'_, PyType>) -> PyResult<()> {
     Ok(())
 }
 
-/// A fresh instance of `class`, which is `Future`.
+/// A fresh future of `class`: `Future`, or `FutureCore` for one that nobody sees.
 pub fn new_future<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, FutureCore>> {
     if !FUTURE.is_known() {
         return Ok(class.call0()?.cast_into()?);

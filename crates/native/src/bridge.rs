@@ -61,13 +61,17 @@ impl BridgeCore {
         }
         waiting::refuse_circle(&portal)?;
         work.resolve_awaitable()?;
-        let future = Bound::new(py, FutureCore::default())?;
+        let future = new_future(&py.get_type::<FutureCore>())?;
         // A timeout is kept by the caller, which must not be inside the coroutine then.
         let driver = match timeout {
             None => portal.get().driver(py)?,
             Some(_) => None,
         };
-        let context = Self::prepare(&portal, &future, work.coroutine(), None)?;
+        Self::prepare(&portal, &future, work.coroutine(), None);
+        let context = match slf.get().carries_context_back.get(py) {
+            true => Some(calls::copy_context(py)?),
+            false => None,
+        };
         let (driven, sent) = match &driver {
             Some(driver) => Portal::drive(&portal, driver, &future, context.clone())?,
             None => (None, Portal::send(&portal, &future, context.clone())?),
@@ -94,7 +98,7 @@ impl BridgeCore {
                 )
                 .and(Err(interrupt)),
         };
-        if slf.get().carries_context_back.get(py) {
+        if let Some(context) = context {
             slf.call_method1(intern!(py, "_adopt_context"), (context,))?;
         }
         ended.map_err(|error| frames::stripped(py, error))?;
@@ -106,6 +110,29 @@ impl BridgeCore {
             origin.note(py, error.value(py));
         }
         outcome
+    }
+
+    /// Hands over one call, and returns its future.
+    fn send_one<'py>(
+        slf: &Bound<'py, Self>,
+        mut work: Work<'py>,
+        resolve: impl FnOnce(&mut Work<'py>) -> PyResult<()>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
+        resolve(&mut work)?;
+        let future = new_future(calls::future_type(py)?)?;
+        let origin = Origin::of_caller(py);
+        Self::prepare(&portal, &future, work.coroutine(), origin);
+        let sent = Portal::send(&portal, &future, None)?;
+        work.accepted();
+        Bell::ring(sent.bell);
+        if let Some(interrupt) = sent.interrupt {
+            FutureCore::cancel(&future)?;
+            future.get().hush(py);
+            return Err(frames::stripped(py, interrupt));
+        }
+        Ok(future.into_any())
     }
 
     /// Hands over many calls, of which none may be refused: then all are. Their futures are in `futures` before the first
@@ -120,25 +147,25 @@ impl BridgeCore {
         let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
         works.resolve()?;
         let batch = begin(&portal, works.0.len())?;
-        let mut calls = Vec::with_capacity(works.0.len());
+        let mut prepared = Vec::with_capacity(works.0.len());
         for work in &works.0 {
             let future = new_future(calls::future_type(py)?)?;
             let origin = match &batch {
                 Some(_) => None,
                 None => Origin::of_caller(py),
             };
-            let context = Self::prepare(&portal, &future, work.coroutine(), origin)?;
+            Self::prepare(&portal, &future, work.coroutine(), origin);
             if let Some(batch) = &batch {
                 future.get().join(py, batch);
             }
             futures.append(&future)?;
-            calls.push((future, context));
+            prepared.push((future, calls::copy_context(py)?));
         }
         let mut bell = None;
         let mut interrupt = None;
-        let mut calls = works.0.iter_mut().zip(calls);
+        let mut calls = works.0.iter_mut().zip(prepared);
         let sent = calls.try_for_each(|(work, (future, context))| -> PyResult<()> {
-            let sent = Portal::send(&portal, &future, context)?;
+            let sent = Portal::send(&portal, &future, Some(context))?;
             work.accepted();
             bell = bell.take().or(sent.bell);
             interrupt = interrupt.take().or(sent.interrupt);
@@ -152,22 +179,18 @@ impl BridgeCore {
         }
     }
 
-    /// Makes `future` that of `coroutine`, on its way through the portal. Returns the context to run it in.
-    fn prepare<'py>(
-        portal: &Bound<'py, Portal>,
-        future: &Bound<'py, FutureCore>,
-        coroutine: &Bound<'py, PyAny>,
+    /// Makes `future` that of `coroutine`, on its way through the portal.
+    fn prepare(
+        portal: &Bound<'_, Portal>,
+        future: &Bound<'_, FutureCore>,
+        coroutine: &Bound<'_, PyAny>,
         origin: Option<Origin>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = portal.py();
-        let context = calls::copy_context(py)?;
-        future.get().belong(
-            py,
-            Some(coroutine.clone().unbind()),
-            portal.clone().unbind(),
-            origin,
-        );
-        Ok(context)
+    ) {
+        let coroutine = coroutine.clone().unbind();
+        let portal_of_its = portal.clone().unbind();
+        future
+            .get()
+            .belong(portal.py(), Some(coroutine), portal_of_its, origin);
     }
 }
 
@@ -205,22 +228,18 @@ impl BridgeCore {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let mut work = Work::new(coro_or_async_fn);
-        let portal = Self::open_portal(slf).map_err(|error| frames::stripped(py, error))?;
-        work.resolve(args, kwargs)?;
-        let future = new_future(calls::future_type(py)?)?;
-        let origin = Origin::of_caller(py);
-        let context = Self::prepare(&portal, &future, work.coroutine(), origin)?;
-        let sent = Portal::send(&portal, &future, context)?;
-        work.accepted();
-        Bell::ring(sent.bell);
-        if let Some(interrupt) = sent.interrupt {
-            FutureCore::cancel(&future)?;
-            future.get().hush(py);
-            return Err(frames::stripped(py, interrupt));
-        }
-        Ok(future.into_any())
+        let work = Work::new(coro_or_async_fn);
+        Self::send_one(slf, work, |work| work.resolve(args, kwargs))
+    }
+
+    /// `submit` of a coroutine, or of a coroutine function that takes no arguments: see [`shortcuts`](crate::shortcuts).
+    #[pyo3(signature = (coro_or_async_fn, /))]
+    fn _submit_one<'py>(
+        slf: &Bound<'py, Self>,
+        coro_or_async_fn: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let work = Work::new(coro_or_async_fn);
+        Self::send_one(slf, work, Work::resolve_alone)
     }
 
     /// Hands many coroutines or other awaitables to the loop at once and returns their futures, in order.
@@ -369,6 +388,14 @@ impl<'py> Work<'py> {
             self.given = coroutine;
         }
         self.check_fresh()
+    }
+
+    /// The same if nothing else was given.
+    fn resolve_alone(&mut self) -> PyResult<()> {
+        if calls::is_coroutine(&self.given) {
+            return self.check_fresh();
+        }
+        self.resolve(&PyTuple::empty(self.given.py()), None)
     }
 
     /// The same for `evaluate`, which takes no arguments for a function.

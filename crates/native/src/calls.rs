@@ -169,6 +169,82 @@ pub fn construct_in_two_steps<'py>(
     }
 }
 
+/// `function(arg)` or `function()` of one that C code gave to a module, for a third of what calling any object costs. It
+/// must not let go of the GIL.
+pub fn call_builtin<'py>(
+    function: &Bound<'py, PyAny>,
+    arg: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the type is checked before the object is read as one. See also `call_definition`.
+    unsafe {
+        if ffi::PyCFunction_CheckExact(function.as_ptr()) != 0 {
+            let object = function.as_ptr().cast::<ffi::PyCFunctionObject>();
+            let called = call_definition(function.py(), (*object).m_ml, (*object).m_self, arg);
+            if let Some(returned) = called {
+                return returned;
+            }
+        }
+    }
+    match arg {
+        Some(arg) => function.call1((arg,)),
+        None => function.call0(),
+    }
+}
+
+/// `task.result()`, likewise if it is a task of asyncio's own.
+pub fn result_of<'py>(task: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    static RESULT: GilOnceCell<Py<PyAny>> = GilOnceCell::new();
+    let py = task.py();
+    let class = asyncio_task(py)?;
+    if task.get_type_ptr() == class.as_type_ptr() {
+        let find = || Ok(class.getattr(intern!(py, "result"))?.unbind());
+        let method = RESULT.get_or_try_init(py, find)?;
+        // SAFETY: the task is of the type whose method it is.
+        let called = method_definition(method.bind(py))
+            .and_then(|method| unsafe { call_definition(py, method, task.as_ptr(), None) });
+        if let Some(returned) = called {
+            return returned;
+        }
+    }
+    task.call_method0(intern!(py, "result"))
+}
+
+/// What a method of a class of C code, or of PyO3's, is described by. It lives as long as the class. None if it isn't one.
+pub fn method_definition(method: &Bound<'_, PyAny>) -> Option<*mut ffi::PyMethodDef> {
+    // SAFETY: the type is checked before the object is read as one.
+    unsafe {
+        (ffi::Py_TYPE(method.as_ptr()) == &raw mut ffi::PyMethodDescr_Type)
+            .then(|| (*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method)
+    }
+}
+
+/// Calls what is defined so. None, and nothing happened, if that takes its arguments in another way.
+///
+/// # Safety
+///
+/// It is a live definition of a function for `of`, its module or its object.
+unsafe fn call_definition<'py>(
+    py: Python<'py>,
+    definition: *const ffi::PyMethodDef,
+    of: *mut ffi::PyObject,
+    arg: Option<&Bound<'py, PyAny>>,
+) -> Option<PyResult<Bound<'py, PyAny>>> {
+    let flags = if arg.is_some() {
+        ffi::METH_O
+    } else {
+        ffi::METH_NOARGS
+    };
+    // SAFETY: by the above, the GIL is held, the flags say which function it is, and what is returned is ours or null and an
+    // exception.
+    unsafe {
+        ((*definition).ml_flags == flags).then(|| {
+            let arg = arg.map_or(std::ptr::null_mut(), Bound::as_ptr);
+            let returned = ((*definition).ml_meth.PyCFunction)(of, arg);
+            Bound::from_owned_ptr_or_err(py, returned)
+        })
+    }
+}
+
 /// Dropped when the stack is unwound: the thread stays here.
 pub struct StopThread;
 
@@ -341,6 +417,19 @@ pub fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>
 pub fn list(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     // SAFETY: the GIL is held, and the returned reference is ours and a list.
     unsafe { Ok(Bound::from_owned_ptr_or_err(py, ffi::PyList_New(0))?.cast_into_unchecked()) }
+}
+
+/// Puts an object into a tuple of one that nobody else has.
+///
+/// Raises `SystemError` if somebody has, and nothing has changed.
+pub fn set_only_item(tuple: &Bound<'_, PyTuple>, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = tuple.py();
+    debug_assert_eq!(tuple.len(), 1);
+    // SAFETY: the GIL is held, it is a tuple of one, and the reference to the object becomes the tuple's.
+    match unsafe { ffi::PyTuple_SetItem(tuple.as_ptr(), 0, object.clone().into_ptr()) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(py)),
+    }
 }
 
 /// A number, likewise.

@@ -16,7 +16,7 @@
 //! | `watchdog` | a thread that says what holds the loop |
 //! | `boundary`, `frames` | where calls came from, tracebacks without this library |
 //! | `address`, `buffer` | addresses of sockets, memory of Python objects |
-//! | `gil`, `calls` | cells under the GIL, cheap calls into Python |
+//! | `gil`, `calls`, `shortcuts` | cells under the GIL, cheap calls into Python and from it |
 //!
 //! No protocol between threads lives here: those are in `asyncio-thread-loop-core`.
 
@@ -38,6 +38,7 @@ mod handle;
 mod interrupts;
 mod portal;
 mod room;
+mod shortcuts;
 mod sockets;
 mod thread_state;
 mod transports;
@@ -88,12 +89,14 @@ mod _native {
 
     use crate::event_loop::prepare_shortcuts;
     use crate::free_list::FreeList;
+    use crate::shortcuts;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         FreeList::prepare::<Handle>(py);
         FreeList::prepare::<TimerHandle>(py);
+        shortcuts::prepare(py)?;
         prepare_shortcuts(py)?;
         asyncio_thread_loop_core::fork::watch();
         Ok(())

@@ -28,10 +28,10 @@ pub struct Portal {
     inbox: Inbox<Start, ()>,
     /// The futures of what was accepted and hasn't ended. They keep their tasks alive: asyncio itself doesn't.
     roster: GilRefCell<Roster<Py<FutureCore>>>,
-    /// The keyword arguments of tasks, for reuse.
-    task_options: GilCell<Option<Py<PyDict>>>,
-    /// Those of tasks that take their first step at once.
-    eager_options: GilCell<Option<Py<PyDict>>>,
+    /// What tasks are made with, for reuse.
+    task_arguments: GilCell<Option<TaskArguments>>,
+    /// The same for tasks that take their first step at once.
+    eager_arguments: GilCell<Option<TaskArguments>>,
     /// Whether a watchdog watches the loop.
     pub watched: GilCell<bool>,
     /// What the loop's thread waits for while it is blocked: another loop.
@@ -48,7 +48,14 @@ pub struct Portal {
 /// A call on its way to the loop.
 pub struct Start {
     pub future: Py<FutureCore>,
-    pub context: Py<PyAny>,
+    /// None: a copy of the one that the thread is in which begins it.
+    pub context: Option<Py<PyAny>>,
+}
+
+/// What a task is made with: `Task(coroutine, loop=..., context=...)`. Between two tasks only the loop is in it.
+struct TaskArguments {
+    positional: Py<PyTuple>,
+    options: Py<PyDict>,
 }
 
 impl Start {
@@ -67,6 +74,25 @@ pub struct Sent {
     pub bell: Option<Bell>,
     /// What a signal handler raised meanwhile. The caller has to raise it, and to ask the call to stop.
     pub interrupt: Option<PyErr>,
+}
+
+impl TaskArguments {
+    fn new(event_loop: &Bound<'_, PyAny>, eager: bool) -> PyResult<Self> {
+        let py = event_loop.py();
+        let options = [("loop", event_loop)].into_py_dict(py)?;
+        if eager {
+            options.set_item(intern!(py, "eager_start"), true)?;
+        }
+        Ok(Self {
+            positional: (py.None(),).into_pyobject(py)?.unbind(),
+            options: options.unbind(),
+        })
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.positional)?;
+        visit.call(&self.options)
+    }
 }
 
 impl Portal {
@@ -112,11 +138,12 @@ impl Portal {
         self.roster.borrow_mut(py).iter().len() > 0
     }
 
-    /// Accepts a call, unless the portal was closed meanwhile. The future must be new and belong to this portal.
+    /// Accepts a call, unless the portal was closed meanwhile. The future must be new and belong to this portal. Without a
+    /// context the call gets a copy of the caller's.
     pub fn send(
         slf: &Bound<'_, Self>,
         future: &Bound<'_, FutureCore>,
-        context: Bound<'_, PyAny>,
+        context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Sent> {
         let start = Self::accept(slf, future, context)?;
         Self::leave_start(slf, start)
@@ -129,12 +156,12 @@ impl Portal {
             .map_or(Ok(None), |native| Driver::here(native.bind(py)))
     }
 
-    /// Runs the loop for a call on the calling thread, or sends the call.
+    /// Runs the loop for a call on the calling thread, or sends the call; otherwise as `send`.
     pub fn drive(
         slf: &Bound<'_, Self>,
         driver: &Driver,
         future: &Bound<'_, FutureCore>,
-        context: Bound<'_, PyAny>,
+        context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<(Option<Driven>, Sent)> {
         let start = Self::accept(slf, future, context)?;
         let driven = match &slf.get().native {
@@ -151,7 +178,7 @@ impl Portal {
     fn accept(
         slf: &Bound<'_, Self>,
         future: &Bound<'_, FutureCore>,
-        context: Bound<'_, PyAny>,
+        context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Start> {
         let this = slf.get();
         if this.is_stale() {
@@ -164,24 +191,29 @@ impl Portal {
         accepted.map_err(|_| closed())?;
         Ok(Start {
             future: future.clone().unbind(),
-            context: context.unbind(),
+            context: context.map(Bound::unbind),
         })
     }
 
     /// Leaves an accepted call for the loop.
-    fn leave_start(slf: &Bound<'_, Self>, start: Start) -> PyResult<Sent> {
+    fn leave_start(slf: &Bound<'_, Self>, mut start: Start) -> PyResult<Sent> {
         let py = slf.py();
         let this = slf.get();
         let future = start.future.clone_ref(py);
-        let sent = match &this.native {
-            Some(native) => {
-                LoopCore::leave(native.bind(py), Ready::Start(start)).map(|bell| Sent {
-                    bell,
-                    interrupt: None,
-                })
+        let context = start.context.take().map(|context| context.into_bound(py));
+        let context = context.map_or_else(|| calls::copy_context(py), Ok);
+        let sent = context.and_then(|context| {
+            start.context = Some(context.unbind());
+            match &this.native {
+                Some(native) => {
+                    LoopCore::leave(native.bind(py), Ready::Start(start)).map(|bell| Sent {
+                        bell,
+                        interrupt: None,
+                    })
+                }
+                None => this.leave(slf, start),
             }
-            None => this.leave(slf, start),
-        };
+        });
         sent.inspect_err(|_| Self::forget(slf, future.get()))
     }
 
@@ -228,26 +260,26 @@ impl Portal {
         let begun = this.portal(py).map_or_else(
             || Err(closed()),
             |portal| {
-                let context = start.context.bind(py);
-                let eagerly = eagerly && portal.get().may_start_eagerly(py);
+                let this = portal.get();
+                let context = start.context.map(|context| context.into_bound(py));
+                let eagerly = eagerly && this.may_start_eagerly(py);
                 let task = if eagerly {
-                    portal
-                        .get()
-                        .create_eager_task(coroutine.bind(py), context)?
+                    this.create_eager_task(coroutine.bind(py), context.as_ref())?
                 } else {
-                    portal.get().create_task(coroutine.bind(py), context)?
+                    this.create_task(coroutine.bind(py), context.as_ref())?
                 };
                 if eagerly && (calls::has_visibly_ended(coroutine.bind(py)) || is_done(&task)?) {
                     return FutureCore::complete(&future, &task).map(|()| py.None().into_bound(py));
                 }
-                this.runs_as(py, &task)?;
-                let callback = match portal.get().native {
+                future.get().runs_as(py, &task)?;
+                let callback = match this.native {
                     Some(_) => future.clone().into_any(),
                     None => Bound::new(py, Completion(future.clone().unbind()))?.into_any(),
                 };
+                let context = context.map_or_else(|| calls::copy_context(py), Ok)?;
                 calls::call_method_with_context(
                     intern!(py, "add_done_callback"),
-                    [&task, &callback, context],
+                    [&task, &callback, &context],
                 )
             },
         );
@@ -262,32 +294,37 @@ impl Portal {
         }
     }
 
+    /// Makes a task. Without a context it gets a copy of the thread's.
     fn create_task<'py>(
         &self,
         coroutine: &Bound<'py, PyAny>,
-        context: &Bound<'py, PyAny>,
+        context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = coroutine.py();
         let event_loop = self.event_loop.bind(py);
         if let Some(native) = &self.native
             && !native.get().has_task_factory(py)
         {
-            return self.with_options(&self.task_options, context, |options| {
-                calls::asyncio_task(py)?.call((coroutine,), Some(options))
+            return self.with_arguments(false, coroutine, context, |args, options| {
+                calls::asyncio_task(py)?.call(args, Some(options))
             });
         }
+        let context = match context {
+            Some(context) => context.clone(),
+            None => calls::copy_context(py)?,
+        };
         if event_loop
             .call_method0(intern!(py, "get_task_factory"))?
             .is_none()
         {
             return calls::call_method_with_context(
                 intern!(py, "create_task"),
-                [event_loop, coroutine, context],
+                [event_loop, coroutine, &context],
             );
         }
         // A task factory need not know about contexts.
         let create = event_loop.getattr(intern!(py, "create_task"))?;
-        calls::call_user_method(intern!(py, "run"), [context, &create, coroutine])
+        calls::call_user_method(intern!(py, "run"), [&context, &create, coroutine])
     }
 
     /// Whether tasks of this loop can take their first step while they are made.
@@ -297,17 +334,16 @@ impl Portal {
             && native.is_some_and(|native| !native.has_task_factory(py) && !native.is_debugged(py))
     }
 
-    /// Makes a task that takes its first step meanwhile. What that raises is the task's, whatever it is.
+    /// The same; it takes its first step meanwhile. What that raises is the task's, whatever it is.
     fn create_eager_task<'py>(
         &self,
         coroutine: &Bound<'py, PyAny>,
-        context: &Bound<'py, PyAny>,
+        context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = coroutine.py();
-        self.with_options(&self.eager_options, context, |options| {
-            let args = (coroutine,).into_pyobject(py)?;
+        self.with_arguments(true, coroutine, context, |args, options| {
             let task = calls::asyncio_task(py)?;
-            let (task, initialized) = calls::construct_in_two_steps(task, &args, options)?;
+            let (task, initialized) = calls::construct_in_two_steps(task, args, options)?;
             match initialized {
                 // Raised by the step: one of the two that asyncio stores and raises all the same.
                 Err(error) if !(calls::ends_the_program(py, &error) && is_done(&task)?) => {
@@ -318,29 +354,44 @@ impl Portal {
         })
     }
 
-    /// Makes a task with the keyword arguments of all. One dict serves call after call; a task takes out what it needs.
-    fn with_options<'py>(
+    /// Makes a task with arguments that serve task after task. `eager`: it takes its first step meanwhile.
+    fn with_arguments<'py>(
         &self,
-        kept: &GilCell<Option<Py<PyDict>>>,
-        context: &Bound<'py, PyAny>,
-        make: impl FnOnce(&Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>>,
+        eager: bool,
+        coroutine: &Bound<'py, PyAny>,
+        context: Option<&Bound<'py, PyAny>>,
+        make: impl FnOnce(&Bound<'py, PyTuple>, &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = context.py();
-        let options = match kept.take(py) {
-            Some(options) => options.into_bound(py),
-            None => {
-                let options = [("loop", self.event_loop.bind(py))].into_py_dict(py)?;
-                if std::ptr::eq(kept, &raw const self.eager_options) {
-                    options.set_item(intern!(py, "eager_start"), true)?;
-                }
-                options
-            }
+        let py = coroutine.py();
+        let kept = match eager {
+            true => &self.eager_arguments,
+            false => &self.task_arguments,
         };
+        let arguments = match kept.take(py) {
+            Some(arguments) => arguments,
+            None => TaskArguments::new(self.event_loop.bind(py), eager)?,
+        };
+        let mut positional = arguments.positional.into_bound(py);
+        let options = arguments.options.into_bound(py);
         let name = intern!(py, "context");
-        options.set_item(name, context)?;
-        let task = make(&options);
-        options.set_item(name, py.None())?;
-        kept.set(py, Some(options.unbind()));
+        if calls::set_only_item(&positional, coroutine).is_err() {
+            // Somebody found it among the collector's objects.
+            positional = (coroutine,).into_pyobject(py)?;
+        }
+        if context.is_some() {
+            options.set_item(name, context)?;
+        }
+        let task = make(&positional, &options);
+        if context.is_some() {
+            options.set_item(name, py.None())?;
+        }
+        if calls::set_only_item(&positional, py.None().bind(py)).is_ok() {
+            let arguments = TaskArguments {
+                positional: positional.unbind(),
+                options: options.unbind(),
+            };
+            kept.set(py, Some(arguments));
+        }
         task
     }
 
@@ -449,8 +500,8 @@ impl Portal {
             native,
             inbox,
             roster: GilRefCell::new(Roster::new(|future: &Py<FutureCore>| &future.get().slot)),
-            task_options: GilCell::new(None),
-            eager_options: GilCell::new(None),
+            task_arguments: GilCell::new(None),
+            eager_arguments: GilCell::new(None),
             watched: GilCell::new(false),
             waits: GilCell::new(None),
             callers: GilRefCell::new(Vec::new()),
@@ -553,8 +604,12 @@ impl Portal {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.native)?;
-        self.task_options.visit(|options| visit.call(options))?;
-        self.eager_options.visit(|options| visit.call(options))?;
+        for kept in [&self.task_arguments, &self.eager_arguments] {
+            kept.visit(|kept| match kept {
+                Some(arguments) => arguments.visit(&visit),
+                None => Ok(()),
+            })?;
+        }
         self.waits
             .visit(|wait| wait.as_ref().map_or(Ok(()), |wait| wait.visit(&visit)))?;
         self.callers

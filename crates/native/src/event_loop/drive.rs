@@ -177,7 +177,7 @@ impl<'a, 'py> Drive<'a, 'py> {
         this.driven_for.set(py, Some(future.clone().unbind()));
         this.inbox.awake();
         waiting::runs_a_loop_now();
-        calls::set_running_loop(py)?.call1((event_loop,))?;
+        calls::call_builtin(calls::set_running_loop(py)?, Some(event_loop.as_any()))?;
         drive.hooks = Some(exchange_hooks(py, driver.shared.hooks.clone_ref(py))?);
         if this.debug.get(py) {
             event_loop.setattr(intern!(py, "_thread_id"), thread)?;
@@ -352,7 +352,8 @@ impl Drop for Drive<'_, '_> {
         let this = self.event_loop.get();
         this.driven_for.set(py, None);
         let restored = self.hooks.take().map(|hooks| exchange_hooks(py, hooks));
-        let left = calls::set_running_loop(py).and_then(|set| set.call1((py.None(),)));
+        let left = calls::set_running_loop(py)
+            .and_then(|set| calls::call_builtin(set, Some(py.None().bind(py))));
         if let Err(error) = restored.transpose().and(left) {
             error.write_unraisable(py, Some(self.event_loop));
         }

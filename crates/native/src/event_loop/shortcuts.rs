@@ -4,8 +4,6 @@
 //! Whatever is out of the ordinary is left to the methods as PyO3 has them: a closed loop, debug mode, odd arguments,
 //! errors.
 
-use std::ffi::c_int;
-
 use asyncio_thread_loop_core::clock;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -16,59 +14,35 @@ use super::queue::{Ready, Timer};
 use crate::calls;
 use crate::gil::{GilCell, intern};
 use crate::handle::{Args, Handle, TimerHandle};
-
-type Method = ffi::PyCFunctionFastWithKeywords;
+use crate::shortcuts::{self, Method};
 
 /// Has the methods take their shortcuts.
 pub fn prepare(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<LoopCore>();
-    let shortcuts: [(_, &'static GilCell<Option<Method>>, Method); 4] = [
+    let methods: [(_, &'static GilCell<Option<Method>>, Method); 4] = [
         ("call_soon", &SOON, call_soon),
         ("call_soon_threadsafe", &THREADSAFE, call_soon_threadsafe),
         ("call_later", &LATER, call_later),
         ("call_at", &AT, call_at),
     ];
-    for (name, whole, shortcut) in shortcuts {
-        let method = class.getattr(name)?;
-        // SAFETY: calls look at it each time, with the GIL; the new function is of the kind that its flags tell.
-        unsafe {
-            let def = definition(&method);
-            const KIND: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-            if (*def).ml_flags == KIND {
-                whole.set(py, Some((*def).ml_meth.PyCFunctionFastWithKeywords));
-                (*def).ml_meth.PyCFunctionFastWithKeywords = shortcut;
-            }
-        }
+    for (name, whole, shortcut) in methods {
+        shortcuts::put_before(&class, name, whole, shortcut)?;
     }
     let answers: [(_, ffi::PyCFunction); 2] =
         [("is_running", is_running), ("get_debug", get_debug)];
     for (name, answer) in answers {
         let method = class.getattr(name)?;
+        let Some(def) = calls::method_definition(&method) else {
+            continue;
+        };
         // SAFETY: as above.
         unsafe {
-            let def = definition(&method);
             if (*def).ml_flags == ffi::METH_NOARGS {
                 (*def).ml_meth.PyCFunction = answer;
             }
         }
     }
     Ok(())
-}
-
-/// What a method of a class of PyO3's is described by. It lives on the heap as long as the process.
-///
-/// # Safety
-///
-/// It is such a method.
-unsafe fn definition(method: &Bound<'_, PyAny>) -> *mut ffi::PyMethodDef {
-    // SAFETY: by the above.
-    unsafe {
-        debug_assert_eq!(
-            ffi::Py_TYPE(method.as_ptr()),
-            &raw mut ffi::PyMethodDescr_Type
-        );
-        (*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method
-    }
 }
 
 /// Defines a method that answers a question with yes or no, from what the loop itself knows.

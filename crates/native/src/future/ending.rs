@@ -35,7 +35,7 @@ impl FutureCore {
         {
             return Ok(false);
         }
-        match task.call_method0(intern!(py, "result")) {
+        match calls::result_of(task) {
             Ok(value) => Self::finish(slf, End::Value(value.unbind())).map(|_| true),
             Err(_) => Ok(false),
         }
@@ -44,7 +44,7 @@ impl FutureCore {
     /// Takes over what came of the task, which is done.
     pub fn complete(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let end = match task.call_method0(intern!(py, "result")) {
+        let end = match calls::result_of(task) {
             Ok(value) => End::Value(value.unbind()),
             Err(_) if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? => End::Cancelled,
             Err(error) => {

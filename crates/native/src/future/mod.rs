@@ -172,6 +172,11 @@ impl FutureCore {
         }
     }
 
+    /// The result of a future that succeeded and never needed more than one. Does nothing that could fail.
+    pub fn plain_value(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        (self.outcome.state() == State::Finished && !self.has_extra(py)).then(|| self.value(py))
+    }
+
     pub fn is_done(&self) -> bool {
         self.outcome.is_done()
     }
