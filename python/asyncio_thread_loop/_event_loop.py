@@ -272,6 +272,14 @@ class EventLoop(SocketOperations, _Standard):
 
         return make_write_pipe_transport(self, *args, **kwargs)
 
+    def _close_self_pipe(self) -> None:
+        loop: Any = self
+        if loop._ssock.fileno() >= 0:
+            super()._close_self_pipe()  # type: ignore[misc]
+        else:  # the collector, which knows no order, has finalized it before the loop
+            loop._csock.close()
+            loop._ssock = loop._csock = None
+
     def close(self) -> None:
         """Closes the loop, which must not be running, and lets go of all that was scheduled. Idempotent."""
         super().close()

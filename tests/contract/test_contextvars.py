@@ -3,10 +3,11 @@
 import asyncio
 import contextvars
 import decimal
+import weakref
 
 import pytest
 
-from .harness import WAIT, Caller
+from .harness import WAIT, Caller, until
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -97,6 +98,26 @@ def test_changes_stay_in_the_coroutine(loop):
 def test_nothing_leaks_into_the_loop(loop):
     loop.evaluate(write("of a coroutine"))
     assert contextvars.Context().run(loop.evaluate, read()) == "unset"
+
+
+@pytest.mark.parametrize("direction", ["in", "both"])
+def test_what_a_coroutine_set_is_let_go_with_it(make_loop, direction):
+    class Value:
+        pass
+
+    async def work(yields):
+        value = Value()
+        variable.set(value)
+        if yields:
+            await asyncio.sleep(0)
+        return weakref.ref(value)
+
+    with make_loop(propagate_context=direction) as loop:
+        for yields in (False, True):
+            ways = (lambda: loop.submit(work(yields)).result(WAIT), lambda: loop.evaluate(work(yields)))
+            for way in ways:
+                freed = in_a_context(way)  # the caller's own copy ends with it
+                until(lambda: freed() is None)
 
 
 def test_with_both_evaluate_carries_changes_back(make_loop):

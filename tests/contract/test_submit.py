@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import inspect
 import threading
 
@@ -103,6 +104,16 @@ def test_coroutines_start_in_the_order_they_were_submitted(loop):
     for future in [loop.submit(start, n) for n in range(200)]:
         future.result(WAIT)
     assert started == list(range(200))
+
+
+def test_calls_go_on_while_somebody_holds_every_object(loop):
+    """What serves call after call may have been found by a debugger, which looks at what it was."""
+    held = []
+    for number in range(5):
+        assert loop.submit(echo(number)).result(WAIT) == number
+        assert loop.evaluate(echo(number)) == number
+        assert loop.evaluate(answer()) == 42
+        held.append(gc.get_objects())
 
 
 def test_a_task_is_known_in_its_first_step_and_gone_after_its_last(loop):

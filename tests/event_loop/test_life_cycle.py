@@ -167,6 +167,19 @@ def test_a_loop_nobody_closed_warns_and_is_closed():
     assert descriptors() == before
 
 
+def test_a_loop_whose_sockets_went_before_it_is_closed():
+    """The collector may finalize them first, and asyncio's `__del__` closes the loop then."""
+    before = descriptors()
+    loop = EventLoop()
+    loop._ssock.close()
+    loop._csock.close()
+    loop.close()
+    assert loop.is_closed()
+    del loop
+    gc.collect()
+    assert descriptors() == before
+
+
 def test_a_loop_shows_its_state():
     loop = EventLoop()
     assert repr(loop) == "<EventLoop running=False closed=False debug=False>"
