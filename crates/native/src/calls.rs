@@ -52,14 +52,12 @@ pub fn call_user<'py>(
     ) -> *mut ffi::PyObject;
     // The compiler must not see which function it is: that one is declared elsewhere as never unwinding.
     let call = black_box(ffi::PyObject_Call as *const ());
-    let unwound = StopThread;
     // SAFETY: the types differ in nothing but in that it may unwind. The GIL is held, all references are live, and the one
     // that is returned is ours.
-    let returned = unsafe {
+    let returned = stop_if_unwound(|| unsafe {
         let call = std::mem::transmute::<*const (), Call>(call);
         call(callable.as_ptr(), args.as_ptr(), kwargs)
-    };
-    std::mem::forget(unwound);
+    });
     // SAFETY: see above.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), returned) }
 }
@@ -68,13 +66,11 @@ pub fn call_user<'py>(
 pub fn call_user_plainly<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     type Call = unsafe extern "C-unwind" fn(*mut ffi::PyObject) -> *mut ffi::PyObject;
     let call = black_box(ffi::PyObject_CallNoArgs as *const ());
-    let unwound = StopThread;
     // SAFETY: as in `call_user`.
-    let returned = unsafe {
+    let returned = stop_if_unwound(|| unsafe {
         let call = std::mem::transmute::<*const (), Call>(call);
         call(callable.as_ptr())
-    };
-    std::mem::forget(unwound);
+    });
     // SAFETY: as in `call_user`.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), returned) }
 }
@@ -92,13 +88,11 @@ pub fn call_user_method<'py, const N: usize>(
     ) -> *mut ffi::PyObject;
     let call = black_box(ffi::PyObject_VectorcallMethod as *const ());
     let pointers = args.map(Bound::as_ptr);
-    let unwound = StopThread;
     // SAFETY: N live references follow each other, the receiver first. Otherwise as in `call_user`.
-    let returned = unsafe {
+    let returned = stop_if_unwound(|| unsafe {
         let call = std::mem::transmute::<*const (), Call>(call);
         call(name.as_ptr(), pointers.as_ptr(), N, std::ptr::null_mut())
-    };
-    std::mem::forget(unwound);
+    });
     // SAFETY: as in `call_user`.
     unsafe { Bound::from_owned_ptr_or_err(name.py(), returned) }
 }
@@ -118,9 +112,8 @@ pub fn call_user_with<'py>(
     // The place before the first argument is the callee's to use: a method puts its object there.
     let args = [std::ptr::null_mut(), arg.as_ptr()];
     let count = 1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-    let unwound = StopThread;
     // SAFETY: as in `call_user`; the one argument is in the second place of `args`.
-    let returned = unsafe {
+    let returned = stop_if_unwound(|| unsafe {
         let call = std::mem::transmute::<*const (), Call>(call);
         call(
             callable.as_ptr(),
@@ -128,8 +121,7 @@ pub fn call_user_with<'py>(
             count,
             std::ptr::null_mut(),
         )
-    };
-    std::mem::forget(unwound);
+    });
     // SAFETY: as in `call_user`.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), returned) }
 }
@@ -157,9 +149,7 @@ pub fn construct_in_two_steps<'py>(
         let object = new(type_object, args.as_ptr(), kwargs.as_ptr());
         let object = Bound::from_owned_ptr_or_err(py, object)?;
         let init = std::mem::transmute::<*const (), Init>(black_box(init as *const ()));
-        let unwound = StopThread;
-        let failed = init(object.as_ptr(), args.as_ptr(), kwargs.as_ptr()) != 0;
-        std::mem::forget(unwound);
+        let failed = stop_if_unwound(|| init(object.as_ptr(), args.as_ptr(), kwargs.as_ptr()) != 0);
         let initialized = if failed {
             Err(PyErr::fetch(py))
         } else {
@@ -245,15 +235,22 @@ unsafe fn call_definition<'py>(
     }
 }
 
-/// Dropped when the stack is unwound: the thread stays here.
-pub struct StopThread;
+/// Makes a call that may unwind the stack to end the thread: it stays here instead. See `call_user`.
+pub fn stop_if_unwound<R>(call: impl FnOnce() -> R) -> R {
+    struct StopThread;
 
-impl Drop for StopThread {
-    fn drop(&mut self) {
-        loop {
-            std::thread::park();
+    impl Drop for StopThread {
+        fn drop(&mut self) {
+            loop {
+                std::thread::park();
+            }
         }
     }
+
+    let unwound = StopThread;
+    let returned = call();
+    std::mem::forget(unwound);
+    returned
 }
 
 /// Defines a function that gives a Python object, imported at its first use.

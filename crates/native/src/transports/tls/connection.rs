@@ -8,7 +8,6 @@
 //! has failed or ended stays so, and the queue of errors, in which the reason is, is left alone.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::mem;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -18,7 +17,7 @@ use pyo3::prelude::*;
 use super::engine::Attempt;
 use super::memory::MemoryBio;
 use super::openssl::{Library, once};
-use crate::calls::{self, StopThread};
+use crate::calls;
 use crate::gil::intern;
 
 /// Who encrypts more lets other threads go on meanwhile. Less is done before one of them would be awake, and whoever lets
@@ -80,13 +79,11 @@ impl Connection {
     /// The object lives. `place` is valid for writes of `size` bytes, which may be uninitialized and nobody else reads.
     pub unsafe fn read(self, place: *mut u8, size: usize) -> Option<Attempt<usize>> {
         let mut count = 0;
-        // SAFETY: the caller's. Callbacks of Python may run in there, in which a thread may end: see `calls::call_user`.
-        let answer = unsafe {
-            let unwound = StopThread;
-            let answer = (self.openssl.read)(self.ssl(), place.cast(), size, &raw mut count);
-            mem::forget(unwound);
-            answer
-        };
+        // Callbacks of Python may run in there, in which a thread may end.
+        // SAFETY: the caller's.
+        let answer = calls::stop_if_unwound(|| unsafe {
+            (self.openssl.read)(self.ssl(), place.cast(), size, &raw mut count)
+        });
         // SAFETY: the caller's.
         unsafe { self.outcome(answer, count) }
     }
@@ -101,12 +98,9 @@ impl Connection {
         let mut encrypt = || {
             let place = data.as_ptr().cast();
             // SAFETY: as in `read`.
-            unsafe {
-                let unwound = StopThread;
-                let answer = (self.openssl.write)(self.ssl(), place, data.len(), &raw mut count);
-                mem::forget(unwound);
-                answer
-            }
+            calls::stop_if_unwound(|| unsafe {
+                (self.openssl.write)(self.ssl(), place, data.len(), &raw mut count)
+            })
         };
         let answer = if data.len() > LARGE {
             py.detach(encrypt)
