@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use asyncio_thread_loop_core::outcome::Wakes;
-use asyncio_thread_loop_core::ownership::{Descriptors, Ownership};
+use asyncio_thread_loop_core::ownership::{Descriptors, Ownership, Watch};
 use asyncio_thread_loop_core::parking::{self, Parked};
 use asyncio_thread_loop_core::poller::{Events, Poller};
 use asyncio_thread_loop_core::{clock, fork, spin};
@@ -142,8 +142,14 @@ impl LoopCore {
         if timeout != Some(Duration::ZERO)
             && self.inbox.announce_sleep(Bell::Polling(poller.clone()))
         {
+            // A caller waits for this one thing, a server is there for many.
+            let may_look =
+                self.shared.is_some(py) && timeout.is_none_or(|timeout| timeout > spin::MOMENT);
             let waited = py.detach(|| {
                 wakes.fire();
+                if may_look && spin::pays() {
+                    spin::look(|| poller.wait_until_ready(Some(Duration::ZERO)));
+                }
                 poller.wait(events, timeout)
             });
             self.inbox.awake();
