@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import itertools
 import sys
+import threading
 from fractions import Fraction
 
 import pytest
@@ -441,3 +442,31 @@ def test_tasks_and_futures_are_of_the_classes_that_asyncio_has_now(loop, monkeyp
     future = loop.create_future()
     assert type(future) is asyncio.Future
     assert future.get_loop() is loop
+
+
+def test_callbacks_of_another_thread_run_in_order_one_by_one_and_many_at_once(loop):
+    """The loop is woken in another way for each, and learns which it is."""
+    ran = []
+    sizes = [1] * 40 + [100] * 3 + [1] * 40 + [2, 1, 30, 1]
+    answered = threading.Semaphore(0)
+
+    def answer(number):
+        ran.append(number)
+        answered.release()
+
+    def call():
+        numbers = itertools.count()
+        try:
+            for size in sizes:
+                for number in itertools.islice(numbers, size):
+                    loop.call_soon_threadsafe(answer, number)
+                for _ in range(size):
+                    assert answered.acquire(timeout=10)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert ran == list(range(sum(sizes)))

@@ -32,7 +32,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use self::drive::Shared;
 pub use self::drive::{Driven, Driver};
 use self::executors::WorkLink;
-use self::queue::Timer;
+use self::queue::{Arrivals, Timer};
 pub use self::queue::{Bell, Ready, Step};
 pub use self::shortcuts::prepare as prepare_shortcuts;
 pub use self::tasks::create_future;
@@ -57,6 +57,7 @@ pub struct LoopCore {
     poller: GilCell<Option<Arc<Poller>>>,
     /// What the watchdog sees of it.
     pub heartbeat: Arc<Heartbeat>,
+    arrivals: Arrivals,
     /// Callers whose futures ended, to be woken when the loop lets go of the GIL.
     wakes: GilCell<Wakes>,
     /// Somebody has waited for a result and was given it, since the loop last slept.
@@ -165,7 +166,8 @@ impl LoopCore {
             // Nobody sleeps, and calls made one after the other run in that order, whichever method made them.
             slf.get().push(py, ready);
         } else {
-            Bell::ring(Self::leave(slf, ready)?);
+            let bell = Self::leave(slf, ready)?;
+            slf.get().arrivals.ring(py, bell);
         }
         Ok(())
     }
@@ -267,6 +269,7 @@ impl LoopCore {
             jobs: GilCell::default(),
             poller: GilCell::new(Some(Arc::new(Poller::new()?))),
             heartbeat: Arc::default(),
+            arrivals: Arrivals::default(),
             wakes: GilCell::new(Wakes::none()),
             has_answered: GilCell::new(false),
             looked: GilCell::new(false),

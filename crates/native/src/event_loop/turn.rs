@@ -265,6 +265,7 @@ impl LoopCore {
         }
         let mut jobs = self.jobs.take(py);
         self.inbox.drain(&mut jobs);
+        self.arrivals.are(py, jobs.len());
         for job in jobs.drain(..) {
             self.heartbeat.beat();
             match job {
