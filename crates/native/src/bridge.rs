@@ -186,11 +186,12 @@ impl BridgeCore {
         coroutine: &Bound<'_, PyAny>,
         origin: Option<Origin>,
     ) {
-        let coroutine = coroutine.clone().unbind();
-        let portal_of_its = portal.clone().unbind();
-        future
-            .get()
-            .belong(portal.py(), Some(coroutine), portal_of_its, origin);
+        future.get().belong(
+            portal.py(),
+            Some(coroutine.clone().unbind()),
+            portal.clone().unbind(),
+            origin,
+        );
     }
 }
 

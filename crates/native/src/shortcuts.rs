@@ -1,7 +1,7 @@
 //! Methods that programs call all the time, called without what PyO3 does for every call: for what they mostly do that costs
 //! as much as they do themselves.
 //!
-//! A shortcut does only what can't fail or panic, and leaves everything else to the method as PyO3 has it.
+//! A shortcut does nothing that could panic, and leaves everything out of the ordinary to the method as PyO3 has it.
 
 use std::ffi::c_int;
 
